@@ -1,0 +1,122 @@
+"""What crosses a process between rooms, as frozen values.
+
+Wire encodings live in `baton.wire`; these are the forms the rooms reason about. Nothing here does
+I/O or knows a transport.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from baton.ids import WorkerId
+
+
+class Role(StrEnum):
+    """What a worker is for at this moment."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Dispatch(StrEnum):
+    """When the decode leg may be sent, as the KV connector requires.
+
+    SEQUENTIAL: after the prefill leg has ended, with what it handed over (a connector that pulls).
+    CONCURRENT: together with the prefill leg, under one ticket (a connector that pushes).
+    """
+
+    SEQUENTIAL = "sequential"
+    CONCURRENT = "concurrent"
+
+
+class WorkerState(StrEnum):
+    """A worker's place in its life, as the cluster sees it."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Names one handoff of KV from a prefill leg to a decode leg."""
+
+    ticket_id: str
+    epoch: int
+    deadline_s: float
+    """Seconds from now until the handoff is given up; a duration, since clocks differ."""
+    handed: bytes = b""
+    """The prefill connector's word for the decode leg, opaque to the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A started worker: identity, address, and the facts its peers must agree with."""
+
+    worker_id: WorkerId
+    incarnation: int
+    """Counts starts under this worker id from 1: a restarted worker is a new peer."""
+    role: Role
+    address: str
+    """host:port of its gRPC service."""
+    config_digest: str
+    """Equal on every worker and router that may work together."""
+    connector: str
+    dispatch: Dispatch
+    served_model: str
+    max_model_len_tokens: int
+    block_size_tokens: int
+    kv_blocks: int
+    dtype: str
+    device: str
+    vllm_version: str
+    pid: int
+    engine_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """The scheduler's state after its last step; counts are requests unless named otherwise."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_used: float = 0.0
+    """Share of KV blocks in use, 0 to 1."""
+    queued_prompt_tokens: int = 0
+    steps: int = 0
+    step_s: float = 0.0
+    draining: bool = False
+    prefix_queried_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One worker as the cluster's table shows it."""
+
+    worker_id: WorkerId
+    role: Role
+    state: WorkerState
+    info: WorkerInfo | None = None
+    detail: str = ""
+    """What it is doing while it starts, or why it is gone."""
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The members at one version; routers replace their view whole."""
+
+    version: int
+    members: tuple[Member, ...] = field(default=())
+
+    def ready(self, role: Role) -> tuple[WorkerInfo, ...]:
+        """Workers of this role that may get new requests."""
+        return tuple(
+            m.info
+            for m in self.members
+            if m.role is role and m.state is WorkerState.READY and m.info is not None
+        )

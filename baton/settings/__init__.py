@@ -1,0 +1,34 @@
+"""Settings: one strict YAML file, environment overrides, and the models behind them.
+
+`model` says what can be set, `sources` where values come from, `load` merges and checks them,
+`render` shows them, `commands` is what the command line calls. Nothing else in Baton reads the
+environment or a settings file; everybody else is handed a frozen `Settings`.
+"""
+
+from baton.settings.load import Loaded, load
+from baton.settings.model import (
+    ClusterSettings,
+    EngineSettings,
+    KvTransferSettings,
+    LogSettings,
+    ModelSettings,
+    PoolSettings,
+    RouterSettings,
+    Settings,
+)
+from baton.settings.sources import extend_process_environ, process_environ
+
+__all__ = [
+    "ClusterSettings",
+    "EngineSettings",
+    "KvTransferSettings",
+    "Loaded",
+    "LogSettings",
+    "ModelSettings",
+    "PoolSettings",
+    "RouterSettings",
+    "Settings",
+    "extend_process_environ",
+    "load",
+    "process_environ",
+]

@@ -1,0 +1,296 @@
+"""Every setting of Baton, with its unit, default and meaning.
+
+The models are frozen and strict: an unknown key, a string where a number belongs or a value out
+of range is refused before anything starts. Units stand in the names. This file knows nothing of
+files or environments; `load` does.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """What all groups of settings have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelSettings(Section):
+    """Which model is served, and how it is read."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder of a model in the Hugging Face layout, the same on every machine. "
+        "null = the demo model that ships with Baton.",
+    )
+    served_name: str | None = Field(
+        None,
+        min_length=1,
+        description="Model name that clients use. null = the name of the model's folder.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number format of weights and KV cache. auto = as the model says, but float32 "
+        "on CPUs that have no instructions for bfloat16.",
+    )
+    max_model_len_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Longest prompt plus answer, in tokens. null = as the model says.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the engines' random numbers.")
+    trust_remote_code: bool = Field(
+        default=False, description="Whether Python code inside the model folder may run."
+    )
+    enforce_eager: bool | None = Field(
+        None,
+        description="Run without compilation and graphs: starts sooner, computes slower. "
+        "null = without them on CPU, with them on GPUs.",
+    )
+    tool_call_parser: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM's parser for tool calls in answers. null = tool calls are not parsed.",
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM's parser for reasoning in answers. null = reasoning is not split off.",
+    )
+    chat_template_path: str | None = Field(
+        None,
+        min_length=1,
+        description="File with a Jinja chat template. null = the template in the model folder.",
+    )
+
+
+class EngineSettings(Section):
+    """How each vLLM engine runs; the same for both pools."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where engines compute. auto = cuda where there is a GPU, else cpu."
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="Devices that share one engine.")
+    block_size_tokens: int | None = Field(
+        None, ge=1, description="Tokens in one KV block. null = vLLM's choice for the device."
+    )
+    kv_cache_gib: float = Field(
+        1.0, gt=0, description="KV cache of each worker on CPU, in GiB. Not used on GPUs."
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Share of a GPU's memory for one engine. Not used on CPU."
+    )
+    max_batched_tokens: int | None = Field(
+        None, ge=1, description="Most tokens in one engine step. null = vLLM's choice."
+    )
+    max_running_requests: int = Field(
+        256, ge=1, description="Most requests that one engine runs at the same time."
+    )
+    cpu_threads: int = Field(
+        1, ge=1, description="OpenMP threads of each engine. Together at most the machine's cores."
+    )
+    start_timeout_s: float = Field(
+        600, gt=0, description="Seconds that an engine may take to load before it is given up."
+    )
+    step_silence_timeout_s: float = Field(
+        60,
+        gt=0,
+        description="An engine that has work but completes no step for this many seconds is "
+        "taken to be stuck and is restarted.",
+    )
+    prefix_caching: bool = Field(
+        default=True,
+        description="Whether engines keep the KV of prompts to reuse it for equal prefixes.",
+    )
+    extra_args: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="Further engine arguments of vLLM, passed as they are. They win over the "
+        "settings above, and are checked by vLLM only.",
+    )
+
+
+class PoolSettings(Section):
+    """How many workers a pool has, and what each may use."""
+
+    workers: int = Field(1, ge=0, description="Workers in this pool.")
+    max_queued_requests: int = Field(
+        512, ge=1, description="Most requests waiting in one worker; beyond it refuses."
+    )
+    cpus_per_worker: float = Field(
+        1.0, ge=0, description="CPU cores that Ray sets aside for each worker."
+    )
+    gpus_per_worker: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs that Ray sets aside for each worker. null = "
+        "engine.tensor_parallel_size on cuda, 0 on cpu.",
+    )
+
+
+class KvTransferSettings(Section):
+    """How the KV cache gets from prefill to decode."""
+
+    connector: Literal["vllm-nixl-pull"] = Field(
+        "vllm-nixl-pull", description="What moves the KV: vLLM's NIXL connector, decode reads."
+    )
+    ucx_tls: str | None = Field(
+        None,
+        min_length=1,
+        description="Transports that UCX may use, such as 'tcp' or 'shm'. null = UCX's choice.",
+    )
+    abort_timeout_s: float = Field(
+        30, gt=0, description="Seconds that prefill keeps the blocks that nobody fetches."
+    )
+
+
+class RouterSettings(Section):
+    """The front door: where it listens and what it lets in."""
+
+    routers: int = Field(1, ge=1, description="Router processes.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that clients reach. Anything but loopback opens it to the network.",
+    )
+    port: int = Field(
+        8000, ge=0, le=65535, description="HTTP port. 0 = any free port, shown at start-up."
+    )
+    max_inflight_requests: int = Field(
+        1024, ge=1, description="Most requests inside one router; beyond it answers 429."
+    )
+    max_body_mib: float = Field(16, gt=0, description="Largest request body, in MiB.")
+    request_timeout_s: float = Field(
+        600, gt=0, description="Seconds after which a request is ended with an error."
+    )
+    retry_after_s: float = Field(
+        1, ge=0, description="Seconds that a refused client is told to wait (Retry-After)."
+    )
+    disaggregate: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether prompts are computed by the prefill pool. auto = where it pays, "
+        "always = wherever possible, never = decode workers do both.",
+    )
+    min_disaggregated_tokens: int = Field(
+        0,
+        ge=0,
+        description="With auto, prompts with fewer uncached tokens stay on the decode worker.",
+    )
+    allow_origins: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Web origins whose pages may call the API (CORS). Empty = none.",
+    )
+
+
+class ClusterSettings(Section):
+    """Which processes exist, where they run, and how they are watched."""
+
+    name: str = Field(
+        "baton",
+        pattern=r"^[a-z0-9-]+$",
+        max_length=63,
+        description="Name of this cluster, unique per Ray: lower-case letters, digits, hyphens.",
+    )
+    ray_address: str = Field(
+        "auto",
+        min_length=1,
+        description="Which Ray to use. auto = join one that runs, else start one; local = always "
+        "start one; anything else = the address of a running Ray.",
+    )
+    bind_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address where workers listen for routers and for each other.",
+    )
+    restart_backoff_s: float = Field(
+        1, gt=0, description="Seconds before a dead worker is started again; doubles each time."
+    )
+    restart_backoff_max_s: float = Field(
+        30, gt=0, description="Longest wait before a dead worker is started again, in seconds."
+    )
+    health_interval_s: float = Field(
+        1, gt=0, description="Seconds between two looks at the health of a worker."
+    )
+    drain_timeout_s: float = Field(
+        30, ge=0, description="Seconds that running requests have to finish when stopping."
+    )
+    run_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder for logs and run-time files. null = a folder of this user under the "
+        "system's temporary folder.",
+    )
+    object_store_mib: int = Field(
+        100, ge=75, description="Ray's object store, in MiB, when Baton starts Ray."
+    )
+
+    @model_validator(mode="after")
+    def _backoff_grows(self) -> Self:
+        if self.restart_backoff_max_s < self.restart_backoff_s:
+            raise ValueError(
+                f"cluster.restart_backoff_max_s is {self.restart_backoff_max_s}; allowed: at "
+                f"least cluster.restart_backoff_s, which is {self.restart_backoff_s}"
+            )
+        return self
+
+
+class LogSettings(Section):
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe events that are logged."
+    )
+    format: Literal["text", "json"] = Field(
+        "text", description="text = lines for people, json = one object per line for machines."
+    )
+
+
+class Settings(Section):
+    """All settings of one cluster."""
+
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    prefill: PoolSettings = Field(default_factory=PoolSettings)
+    decode: PoolSettings = Field(default_factory=PoolSettings)
+    kv_transfer: KvTransferSettings = Field(default_factory=KvTransferSettings)
+    router: RouterSettings = Field(default_factory=RouterSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @field_validator("decode")
+    @classmethod
+    def _someone_decodes(cls, decode: PoolSettings) -> PoolSettings:
+        if decode.workers < 1:
+            raise ValueError(
+                "decode.workers is 0; allowed: at least 1, because every answer is generated by a "
+                "decode worker (prefill.workers may be 0: then decode workers do both)"
+            )
+        return decode
+
+    @model_validator(mode="after")
+    def _someone_prefills(self) -> Self:
+        if self.router.disaggregate == "always" and self.prefill.workers == 0:
+            raise ValueError(
+                "router.disaggregate is 'always' and prefill.workers is 0; allowed: at least 1 "
+                "prefill worker, or 'auto' or 'never'"
+            )
+        return self
+
+    def exposed(self) -> bool:
+        """Whether anything listens beyond this machine's loopback interface.
+
+        A host name other than localhost counts as exposed: what it resolves to can change.
+        """
+        return not all(is_loopback(host) for host in (self.router.host, self.cluster.bind_host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is surely reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
