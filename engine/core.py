@@ -1,0 +1,254 @@
+"""vLLM's engine core as an `Engine`: configuration, process, requests in, steps out.
+
+One of the few files that touch vLLM's internals (covered by the engine contract tests). The
+process that imports this must have set `engine_environment` before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import vllm
+from vllm.config import KVTransferConfig, VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.sampling_params import SamplingParams
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.engine.core_client import AsyncMPClient, EngineCoreClient
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor import Executor
+from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
+
+from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.settings.model import Settings
+from engine.inside import (
+    BatonAsyncScheduler,
+    BatonMultiprocExecutor,
+    BatonScheduler,
+    BatonUniProcExecutor,
+)
+from engine.ports import EngineFacts, LegEnd, Step, StepStats
+from engine.preflight import GIB
+from engine.start_report import read_report, report_path, startup_error
+
+_ENDS = {
+    FinishReason.STOP: LegEnd.DONE,
+    FinishReason.LENGTH: LegEnd.DONE,
+    FinishReason.REPETITION: LegEnd.DONE,
+    FinishReason.ABORT: LegEnd.ABORTED,
+    FinishReason.ERROR: LegEnd.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Everything that decides how one engine runs."""
+
+    model_path: Path
+    served_name: str
+    device: str
+    dtype: str
+    settings: Settings
+    transfer_config: Mapping[str, Any]
+
+
+def engine_args(spec: EngineSpec) -> dict[str, Any]:
+    """Arguments of vLLM's AsyncEngineArgs for this spec."""
+    model, engine = spec.settings.model, spec.settings.engine
+    args: dict[str, Any] = {
+        "model": str(spec.model_path),
+        "served_model_name": [spec.served_name],
+        "dtype": spec.dtype,
+        "max_model_len": model.max_model_len_tokens,
+        "seed": model.seed,
+        "trust_remote_code": model.trust_remote_code,
+        "enforce_eager": _eager(spec),
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "block_size": engine.block_size_tokens,
+        "max_num_batched_tokens": engine.max_batched_tokens,
+        "max_num_seqs": engine.max_running_requests,
+        "enable_prefix_caching": engine.prefix_caching,
+        "reasoning_parser": model.reasoning_parser or "",
+        "disable_log_stats": False,
+        "distributed_executor_backend": _executor(engine.tensor_parallel_size),
+    }
+    if spec.transfer_config:
+        args["kv_transfer_config"] = KVTransferConfig(**spec.transfer_config)
+    return {**args, **_memory(spec), **engine.extra_args}
+
+
+def _eager(spec: EngineSpec) -> bool:
+    # On CPU compiling costs 30 s at start and gains a quarter (measured with the demo model).
+    wanted = spec.settings.model.enforce_eager
+    return wanted if wanted is not None else spec.device == "cpu"
+
+
+def _executor(devices: int) -> type[Executor]:
+    # On CPU vLLM's default executor polls one full core per engine.
+    return BatonUniProcExecutor if devices == 1 else BatonMultiprocExecutor
+
+
+def _memory(spec: EngineSpec) -> dict[str, Any]:
+    engine = spec.settings.engine
+    if spec.device == "cpu":
+        return {"kv_cache_memory_bytes": int(engine.kv_cache_gib * GIB)}
+    return {"gpu_memory_utilization": engine.gpu_memory_utilization}
+
+
+def engine_config(spec: EngineSpec) -> VllmConfig:
+    """vLLM's configuration. Raises StartupError for what vLLM refuses."""
+    try:
+        args = AsyncEngineArgs(**engine_args(spec))
+        config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        raise _refused(error) from error
+    scheduler = config.scheduler_config
+    # Chosen after the fact: naming a class beforehand would switch async scheduling off.
+    scheduler.scheduler_cls = BatonAsyncScheduler if scheduler.async_scheduling else BatonScheduler
+    return config
+
+
+def _refused(error: Exception) -> StartupError:
+    return StartupError(StartupFault.SETTINGS_INVALID, f"vLLM refuses these settings: {error}")
+
+
+class EngineCore:
+    """One engine process, owned by the process that started it."""
+
+    def __init__(self, client: AsyncMPClient, config: VllmConfig, device: str) -> None:
+        self._client = client
+        self._encoder = MsgpackEncoder()
+        self._decoder = MsgpackDecoder(EngineCoreRequest)
+        self._facts = _facts(client, config, device)
+
+    @classmethod
+    async def start(cls, spec: EngineSpec, owner_pid: int) -> EngineCore:
+        """Start the process and wait until it is ready. Raises StartupError."""
+        report = report_path(owner_pid)
+        report.unlink(missing_ok=True)
+        config = await asyncio.to_thread(engine_config, spec)
+        try:
+            client = await asyncio.to_thread(_start_client, config)
+        except (RuntimeError, TimeoutError) as error:
+            raise startup_error(read_report(report)) from error
+        finally:
+            report.unlink(missing_ok=True)
+        return cls(client, config, spec.device)
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    def prefill_request(
+        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any]
+    ) -> EngineCoreRequest:
+        request = self._decode(payload, leg_id)
+        request.sampling_params = SamplingParams(
+            n=1, max_tokens=1, temperature=0.0, extra_args={"kv_transfer_params": dict(kv_params)}
+        )
+        # A grammar would be compiled here for a token that nobody reads.
+        request.reasoning_ended = request.reasoning_parser_kwargs = None
+        return request
+
+    def decode_request(
+        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any] | None
+    ) -> EngineCoreRequest:
+        request = self._decode(payload, leg_id)
+        params = request.sampling_params
+        if kv_params is not None and params is not None:
+            params.extra_args = {
+                **(params.extra_args or {}),
+                "kv_transfer_params": dict(kv_params),
+            }
+        return request
+
+    def _decode(self, payload: Sequence[bytes], leg_id: str) -> EngineCoreRequest:
+        try:
+            request: EngineCoreRequest = self._decoder.decode(payload)
+        except (msgspec.MsgspecError, ValueError, IndexError) as error:
+            raise BatonError(Reason.INVALID_REQUEST, f"unreadable request: {error}") from error
+        if request.sampling_params is None:
+            raise BatonError(Reason.UNSUPPORTED, "only generation is served")
+        request.request_id = leg_id
+        return request
+
+    async def add(self, request: EngineCoreRequest) -> None:
+        with _dead_is_failed():
+            await self._client.add_request_async(request)
+
+    async def abort(self, leg_ids: Sequence[str]) -> None:
+        with _dead_is_failed():
+            await self._client.abort_requests_async(list(leg_ids))
+
+    async def step(self) -> Step:
+        with _dead_is_failed():
+            outputs: EngineCoreOutputs = await self._client.get_output_async()
+        return Step(outputs.outputs, _stats(outputs.scheduler_stats))
+
+    def ended(self, output: EngineCoreOutput) -> LegEnd | None:
+        reason = output.finish_reason
+        return None if reason is None else _ENDS[reason]
+
+    def kv_params(self, output: EngineCoreOutput) -> Mapping[str, Any] | None:
+        params: Mapping[str, Any] | None = output.kv_transfer_params
+        return params
+
+    def cached_tokens(self, output: EngineCoreOutput) -> int:
+        stats = output.prefill_stats
+        return stats.num_cached_tokens if stats is not None else 0
+
+    def encode(self, outputs: Sequence[EngineCoreOutput]) -> list[bytes]:
+        buffers = self._encoder.encode(EngineCoreOutputs(outputs=list(outputs)))
+        return [bytes(buffer) for buffer in buffers]
+
+    def shutdown(self, timeout_s: float) -> None:
+        self._client.shutdown(timeout=timeout_s)
+
+
+def _start_client(config: VllmConfig) -> AsyncMPClient:
+    client = EngineCoreClient.make_async_mp_client(
+        vllm_config=config, executor_class=Executor.get_class(config), log_stats=True
+    )
+    assert isinstance(client, AsyncMPClient)
+    return client
+
+
+def _facts(client: AsyncMPClient, config: VllmConfig, device: str) -> EngineFacts:
+    manager = client.resources.engine_manager
+    return EngineFacts(
+        max_model_len_tokens=config.model_config.max_model_len,
+        block_size_tokens=config.cache_config.block_size,
+        kv_blocks=config.cache_config.num_gpu_blocks or 0,
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        device=device,
+        vllm_version=vllm.__version__,
+        pid=manager.processes[0].pid if manager is not None else 0,
+    )
+
+
+def _stats(stats: SchedulerStats | None) -> StepStats | None:
+    if stats is None:
+        return None
+    prefix = stats.prefix_cache_stats
+    return StepStats(
+        kv_used=stats.kv_cache_usage,
+        prefix_queried_tokens=prefix.queries,
+        prefix_hit_tokens=prefix.hits,
+        preemptions=prefix.preempted_requests,
+    )
+
+
+@contextmanager
+def _dead_is_failed() -> Iterator[None]:
+    """Translates vLLM's word for a dead engine."""
+    try:
+        yield
+    except EngineDeadError as error:
+        raise BatonError(Reason.ENGINE_FAILED, "the engine process is dead") from error

@@ -1,0 +1,85 @@
+"""The classes that vLLM loads inside the engine process: executors and schedulers.
+
+One of the few files that touch vLLM's internals (covered by the engine contract tests). The
+executors tie the process to its owner before the model is loaded, and report the start-up's
+phases and its failure into a file, since the owner sees only that the process is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
+from vllm.v1.request import Request
+
+from engine.start_report import StartReport, report_path
+from engine.tether import tether_to_parent
+
+_log = logging.getLogger("baton.engine")
+
+
+class _FailureHandler(logging.Handler):
+    """Hears vLLM say why the engine failed: the exception itself ends with the process."""
+
+    def __init__(self, report: StartReport) -> None:
+        super().__init__(logging.ERROR)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self._report.failed(record.exc_info[1])
+
+
+class ReportingExecutor:
+    """Mixin for executors: tether, phases, failure."""
+
+    def _init_executor(self) -> None:
+        tether_to_parent()
+        self._report = StartReport(report_path(os.getppid()))
+        logging.getLogger("vllm.v1.engine.core").addHandler(_FailureHandler(self._report))
+        self._report.phase("loading weights")
+        super()._init_executor()  # type: ignore[misc]
+
+    def initialize_from_config(self, kv_cache_configs: Any) -> Any:
+        self._report.phase("allocating KV cache and warming up")
+        return super().initialize_from_config(kv_cache_configs)  # type: ignore[misc]
+
+
+class BatonUniProcExecutor(ReportingExecutor, UniProcExecutor):
+    """The model in the engine process itself: one device."""
+
+
+class BatonMultiprocExecutor(ReportingExecutor, MultiprocExecutor):
+    """One process per device of a tensor-parallel group."""
+
+
+class BatonSchedulerMixin:
+    """What Baton adds to vLLM's scheduler.
+
+    A leg id that is in use again would end the engine process by an assertion
+    (`Scheduler.add_request`). Leg ids are never reused, so a repeated one is a repeated message:
+    it is dropped and the first leg goes on.
+    """
+
+    requests: dict[str, Request]
+    repeated_legs = 0
+
+    def add_request(self, request: Request) -> None:
+        if request.request_id in self.requests and not request.resumable:
+            self.repeated_legs += 1
+            _log.error("leg %s is already here; the repeat is dropped", request.request_id)
+            return
+        super().add_request(request)  # type: ignore[misc]
+
+
+class BatonScheduler(BatonSchedulerMixin, Scheduler):
+    """For engines with one step in flight."""
+
+
+class BatonAsyncScheduler(BatonSchedulerMixin, AsyncScheduler):
+    """For engines that schedule a step ahead."""

@@ -1,0 +1,98 @@
+"""What the worker needs of an engine. vLLM stands behind it in `core`, a fake one in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+
+class LegEnd(Enum):
+    """How the engine ended a leg."""
+
+    DONE = "done"
+    """Stopped or reached its length."""
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+class Output(Protocol):
+    """One leg's share of an engine step: an EngineCoreOutput of vLLM, read through `Engine`."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """The scheduler's statistics of one step; prefix counters are for this step alone."""
+
+    kv_used: float
+    prefix_queried_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one engine step produced."""
+
+    outputs: Sequence[Output]
+    stats: StepStats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the engine settled on while starting."""
+
+    max_model_len_tokens: int
+    block_size_tokens: int
+    kv_blocks: int
+    dtype: str
+    device: str
+    vllm_version: str
+    pid: int
+
+
+class Request(Protocol):
+    """A decoded EngineCoreRequest, ready to be added."""
+
+    request_id: str
+
+
+class Engine(Protocol):
+    """A running engine. Leg ids are its request ids."""
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    def prefill_request(
+        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any]
+    ) -> Request:
+        """The request reduced to computing its prompt: one greedy token, which nobody reads.
+
+        Raises BatonError INVALID_REQUEST when the payload cannot be decoded.
+        """
+
+    def decode_request(
+        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any] | None
+    ) -> Request:
+        """The request as it came, with its KV's whereabouts, or without them to compute here."""
+
+    async def add(self, request: Request) -> None: ...
+
+    async def abort(self, leg_ids: Sequence[str]) -> None: ...
+
+    async def step(self) -> Step:
+        """The next step's outputs. Raises BatonError ENGINE_FAILED once the engine is dead."""
+
+    def ended(self, output: Output) -> LegEnd | None:
+        """How this output ends its leg; None while it goes on. Called once per token."""
+
+    def kv_params(self, output: Output) -> Mapping[str, Any] | None: ...
+
+    def cached_tokens(self, output: Output) -> int: ...
+
+    def encode(self, outputs: Sequence[Output]) -> list[bytes]: ...
+
+    def shutdown(self, timeout_s: float) -> None: ...

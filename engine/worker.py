@@ -1,0 +1,299 @@
+"""Legs on one engine: intake, step frames, aborts, drain.
+
+A router is a `Link` here: a bounded queue of frames. One pass over each engine step sorts its
+outputs by link; nothing else happens per token. Every leg ends exactly once towards its router: in
+a frame's outputs, as prefilled, or as ended with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from baton.clock import Clock
+from baton.errors import BatonError, Reason
+from baton.messages import Ticket, WorkerLoad
+from baton.wire import worker_pb2 as wire
+from engine.frames import FrameDraft
+from engine.ports import Engine, LegEnd, Output, Step
+from engine.role import Intake, Role
+from engine.tally import Tally
+
+_log = logging.getLogger("baton.worker")
+
+FRAMES_MAX = 4096
+"""Frames that may wait for one router; a router further behind is cut off."""
+
+
+@dataclass(slots=True)
+class Link:
+    """One router's stream. Broken links take no frames; the service ends them."""
+
+    router_id: str
+    frames: asyncio.Queue[wire.StepFrame | None]
+    sequence: int = 0
+    broken: bool = False
+
+    def push(self, frame: wire.StepFrame) -> None:
+        if self.broken:
+            return
+        if self.frames.qsize() >= FRAMES_MAX:
+            self.cut()
+            return
+        self.sequence += 1
+        frame.sequence = self.sequence
+        self.frames.put_nowait(frame)
+
+    def cut(self) -> None:
+        self.broken = True
+        self.frames.put_nowait(None)
+
+
+@dataclass(slots=True)
+class _Leg:
+    link: Link
+    kind: int
+    role: Role
+    prompt_tokens: int
+    had_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one worker."""
+
+    queued_requests_max: int
+    retry_after_s: float
+    silence_timeout_s: float
+    """Legs but no step for this long: the engine is stuck."""
+
+
+class Worker:
+    """Runs legs of the given kinds on an engine it does not own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        roles: Mapping[int, Role],
+        limits: Limits,
+        clock: Clock,
+        on_failed: Callable[[BatonError], None],
+    ) -> None:
+        self._engine = engine
+        self._roles = roles
+        self._limits = limits
+        self._clock = clock
+        self._on_failed = on_failed
+        self._links: dict[int, Link] = {}
+        self._legs: dict[str, _Leg] = {}
+        self._tally = Tally()
+        self._draining = False
+        self._failed: BatonError | None = None
+        self._last_step_at = clock.now()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- links
+
+    def open_link(self, router_id: str) -> Link:
+        link = Link(router_id, asyncio.Queue())
+        self._links[id(link)] = link
+        self._push_load(link)
+        return link
+
+    async def close_link(self, link: Link) -> None:
+        """The router is gone: what it asked for is of no use to anybody."""
+        self._links.pop(id(link), None)
+        mine = [leg_id for leg_id, leg in self._legs.items() if leg.link is link]
+        await self.abort(link, mine)
+
+    # -- requests
+
+    async def submit(self, link: Link, submit: wire.Submit) -> None:
+        """Take a leg, or answer with why not."""
+        try:
+            await self._take(link, submit)
+        except BatonError as error:
+            self._tally.refused += 1
+            draft = FrameDraft()
+            draft.end(submit.leg_id, error.reason.value, error.message, error.retry_after_s)
+            link.push(draft.frame([], self.load()))
+
+    async def _take(self, link: Link, submit: wire.Submit) -> None:
+        role = self._admit(submit)
+        ticket = _ticket(submit)
+        intake = Intake(submit.leg_id, tuple(submit.request), submit.prompt_tokens, ticket)
+        request = role.request(self._engine, intake)
+        if not self._legs:
+            self._last_step_at = self._clock.now()
+        self._legs[submit.leg_id] = _Leg(link, submit.kind, role, submit.prompt_tokens)
+        self._tally.took(submit.prompt_tokens)
+        self._idle.clear()
+        try:
+            await self._engine.add(request)
+        except BatonError:
+            self._drop(submit.leg_id)
+            raise
+
+    def _admit(self, submit: wire.Submit) -> Role:
+        retry = self._limits.retry_after_s
+        if self._failed is not None:
+            raise self._failed
+        if self._draining:
+            raise BatonError(Reason.DRAINING, "the worker is draining", retry_after_s=retry)
+        if submit.leg_id in self._legs:
+            raise BatonError(Reason.DUPLICATE_ID, f"leg {submit.leg_id} runs already")
+        if self._tally.waiting >= self._limits.queued_requests_max:
+            raise BatonError(Reason.WORKER_FULL, "the worker's queue is full", retry_after_s=retry)
+        role = self._roles.get(submit.kind)
+        if role is None:
+            raise BatonError(Reason.UNSUPPORTED, f"this worker runs no legs of kind {submit.kind}")
+        if submit.prompt_tokens > self._engine.facts.max_model_len_tokens:
+            raise BatonError(Reason.PROMPT_TOO_LONG, "the prompt is longer than the model allows")
+        return role
+
+    async def abort(self, link: Link, leg_ids: Sequence[str]) -> None:
+        """End legs of this link without an answer. Unknown ones are ignored."""
+        known = [i for i in leg_ids if i in self._legs and self._legs[i].link is link]
+        for leg_id in known:
+            self._drop(leg_id)
+        self._tally.aborted += len(known)
+        if known and self._failed is None:
+            await self._engine.abort(known)
+
+    # -- steps
+
+    async def run(self) -> None:
+        """Pass on engine steps until the engine fails. Never returns otherwise."""
+        while self._failed is None:
+            try:
+                step = await self._engine.step()
+            except BatonError as error:
+                self.fail(error)
+                return
+            self._pass_on(step)
+
+    def _pass_on(self, step: Step) -> None:
+        now = self._clock.now()
+        self._tally.stepped(step.stats, now - self._last_step_at)
+        self._last_step_at = now
+        tokens: dict[int, list[Output]] = {}
+        drafts: dict[int, FrameDraft] = {}
+        for output in step.outputs:
+            leg = self._legs.get(output.request_id)
+            if leg is None:
+                continue
+            end = self._engine.ended(output)
+            key = id(leg.link)
+            if end is not None and not (end is LegEnd.DONE and leg.role.delivers_tokens):
+                self._close(output, leg, end, drafts.setdefault(key, FrameDraft()))
+                continue
+            if not leg.had_output:
+                leg.had_output = True
+                self._tally.started(leg.prompt_tokens)
+            if leg.role.delivers_tokens:
+                tokens.setdefault(key, []).append(output)
+            if end is not None:
+                self._drop(output.request_id)
+                self._tally.finished += 1
+        self._send(tokens, drafts)
+
+    def _close(self, output: Output, leg: _Leg, end: LegEnd, draft: FrameDraft) -> None:
+        self._drop(output.request_id)
+        if end is not LegEnd.DONE:
+            self._tally.failed += 1
+            draft.end(output.request_id, *leg.role.failure(end, leg.had_output))
+            return
+        try:
+            handed = leg.role.handed(self._engine, output)
+        except BatonError as error:
+            self._tally.failed += 1
+            draft.end(output.request_id, error.reason.value, error.message)
+            return
+        self._tally.finished += 1
+        draft.prefilled(output.request_id, handed.handed, handed.cached_tokens)
+
+    def _send(self, tokens: Mapping[int, list[Output]], drafts: Mapping[int, FrameDraft]) -> None:
+        load = self.load()
+        for key in {*tokens, *drafts}:
+            link = self._links.get(key)
+            if link is None:
+                continue
+            buffers = self._engine.encode(tokens[key]) if key in tokens else []
+            link.push(drafts.get(key, FrameDraft()).frame(buffers, load))
+
+    def _drop(self, leg_id: str) -> None:
+        leg = self._legs.pop(leg_id)
+        self._tally.left(leg.prompt_tokens, leg.had_output)
+        if not self._legs:
+            self._idle.set()
+
+    # -- state
+
+    def load(self) -> WorkerLoad:
+        return self._tally.load(self._draining)
+
+    def heartbeat(self) -> None:
+        """Tell every router the load; call at least each second. Finds a stuck engine."""
+        for link in self._links.values():
+            self._push_load(link)
+        silent_s = self._clock.now() - self._last_step_at
+        if self._legs and silent_s > self._limits.silence_timeout_s:
+            self.fail(BatonError(Reason.ENGINE_FAILED, f"no step for {silent_s:.0f} s"))
+
+    def _push_load(self, link: Link) -> None:
+        link.push(FrameDraft().frame([], self.load()))
+
+    def fail(self, error: BatonError) -> None:
+        """The engine is gone: every leg ends with this error, and nothing new is taken."""
+        if self._failed is not None:
+            return
+        self._failed = error
+        _log.error("engine failed: %s", error.message)
+        for leg_id, leg in list(self._legs.items()):
+            draft = FrameDraft()
+            draft.end(leg_id, Reason.WORKER_LOST.value, error.message)
+            self._drop(leg_id)
+            self._tally.failed += 1
+            leg.link.push(draft.frame([], self.load()))
+        self._on_failed(error)
+
+    async def drain(self, timeout_s: float | None) -> int:
+        """Take nothing new and wait for what runs; None waits for ever. Returns legs cut off."""
+        self._draining = True
+        self.heartbeat()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return await self._cut_off()
+        return 0
+
+    async def _cut_off(self) -> int:
+        left = list(self._legs.items())
+        for leg_id, leg in left:
+            draft = FrameDraft()
+            draft.end(leg_id, Reason.DRAINING.value, "the worker stopped before the end")
+            leg.link.push(draft.frame([], self.load()))
+            await self.abort(leg.link, [leg_id])
+        return len(left)
+
+    @property
+    def legs(self) -> int:
+        return len(self._legs)
+
+    @property
+    def links(self) -> int:
+        return len(self._links)
+
+    @property
+    def tally(self) -> Tally:
+        return self._tally
+
+
+def _ticket(submit: wire.Submit) -> Ticket | None:
+    if not submit.HasField("ticket"):
+        return None
+    t = submit.ticket
+    return Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed)

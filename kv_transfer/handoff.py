@@ -1,0 +1,53 @@
+"""One interface for every KV connector, seen from a worker.
+
+A handoff is described by what it writes into the engine's configuration and into the two legs of a
+request. Whether the decode leg may be sent before prefill has ended is its `dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from baton.errors import BatonError, Reason
+from baton.messages import Dispatch, Ticket
+from kv_transfer.vllm_nixl import VllmNixlPull
+
+
+class Handoff(Protocol):
+    """A KV connector as the workers use it."""
+
+    @property
+    def name(self) -> str:
+        """As in `kv_transfer.connector` of the settings; part of the config digest."""
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """When the decode leg may be sent."""
+
+    def environment(self, host: str) -> Mapping[str, str]:
+        """Variables for the engine's process, set before vLLM is imported. `host` is the address
+        that peers reach this worker at."""
+
+    def transfer_config(self, device: str) -> Mapping[str, Any]:
+        """Arguments of vLLM's KVTransferConfig on `device` ("cpu" or "cuda")."""
+
+    def prefill_params(self, ticket: Ticket) -> dict[str, Any]:
+        """`kv_transfer_params` of the prefill leg."""
+
+    def handed(self, engine_params: Mapping[str, Any] | None) -> bytes:
+        """What the finished prefill leg's engine said, packed for the decode leg's ticket.
+
+        Raises BatonError TRANSFER_FAILED when the engine kept nothing to hand over.
+        """
+
+    def decode_params(self, ticket: Ticket) -> dict[str, Any]:
+        """`kv_transfer_params` of the decode leg. Raises BatonError TRANSFER_FAILED for a ticket
+        that names nothing."""
+
+
+def handoff_for(connector: str, abort_timeout_s: float, ucx_tls: str | None) -> Handoff:
+    """The handoff that the settings name."""
+    if connector == VllmNixlPull.name:
+        return VllmNixlPull(lease_s=abort_timeout_s, ucx_tls=ucx_tls)
+    raise BatonError(Reason.UNSUPPORTED, f"no KV connector is called {connector!r}")

@@ -1,0 +1,84 @@
+"""vLLM's own NIXL connector, in the mode where decode reads from prefill.
+
+Prefill keeps the finished prompt's blocks under a lease and says where they are; the decode leg
+carries that word and reads them. If nobody reads, the lease ends and the blocks are freed.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from baton.errors import BatonError, Reason
+from baton.messages import Dispatch, Ticket
+
+_CONNECTORS = {
+    "cuda": {"kv_connector": "NixlConnector"},
+    "cpu": {
+        "kv_connector": "QuietNixlPullConnector",
+        "kv_connector_module_path": "kv_transfer.quiet_nixl",
+    },
+}
+
+
+class VllmNixlPull:
+    """Handoff by NIXL READ after prefill has ended.
+
+    `lease_s` is how long prefill keeps blocks that nobody fetches (seconds, at least 6, since the
+    connector renews leases every sixth of it).
+    """
+
+    name: ClassVar[str] = "vllm-nixl-pull"
+    dispatch: ClassVar[Dispatch] = Dispatch.SEQUENTIAL
+
+    def __init__(self, lease_s: float, ucx_tls: str | None) -> None:
+        self._lease_s = max(6, round(lease_s))
+        self._ucx_tls = ucx_tls
+
+    def environment(self, host: str) -> Mapping[str, str]:
+        env = {
+            "VLLM_NIXL_SIDE_CHANNEL_HOST": host,
+            # The connector publishes the port it was told, so it cannot be bound at 0.
+            "VLLM_NIXL_SIDE_CHANNEL_PORT": str(_free_port(host)),
+        }
+        if host.startswith("127.") or host == "localhost":
+            env["UCX_NET_DEVICES"] = "lo"
+        if self._ucx_tls is not None:
+            env["UCX_TLS"] = self._ucx_tls
+        return env
+
+    def transfer_config(self, device: str) -> Mapping[str, Any]:
+        return {
+            **_CONNECTORS[device],
+            "kv_role": "kv_both",
+            "kv_buffer_device": device,
+            # A block that could not be read ends the request with a typed error.
+            "kv_load_failure_policy": "fail",
+            "kv_connector_extra_config": {"kv_lease_duration": self._lease_s},
+        }
+
+    def prefill_params(self, ticket: Ticket) -> dict[str, Any]:
+        return {"do_remote_decode": True, "do_remote_prefill": False}
+
+    def handed(self, engine_params: Mapping[str, Any] | None) -> bytes:
+        if not engine_params or not engine_params.get("remote_block_ids"):
+            raise BatonError(Reason.TRANSFER_FAILED, "prefill ended without KV to hand over")
+        return json.dumps(engine_params, separators=(",", ":")).encode()
+
+    def decode_params(self, ticket: Ticket) -> dict[str, Any]:
+        try:
+            params = json.loads(ticket.handed)
+        except ValueError as error:
+            raise BatonError(
+                Reason.TRANSFER_FAILED, "the decode leg's ticket does not say where its KV is"
+            ) from error
+        return {**params, "do_remote_prefill": True, "do_remote_decode": False}
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
