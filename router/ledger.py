@@ -1,0 +1,115 @@
+"""The requests inside the router, when each must end, and how the latest ones ended.
+
+Bounded by the requests in flight and a fixed number of stories. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from baton.clock import Deadline
+from baton.errors import Reason
+from baton.ids import RequestId
+from router import flow
+from router.deadlines import Deadlines
+from router.life import FlowState
+from router.metrics import FINISHED, RouterMetrics
+from router.ports import EngineRequest
+
+STORIES_MAX = 1024
+_STORIES_SHOWN_MAX = 8
+
+
+@dataclass(slots=True)
+class Life:
+    """A request inside the router. `taken_at` in seconds of the router's clock."""
+
+    request: EngineRequest
+    state: FlowState
+    taken_at: float
+    deadline: Deadline
+
+
+class Ledger:
+    """Who is inside. A request enters by `enter` and leaves by `leave`, once each."""
+
+    def __init__(self, metrics: RouterMetrics) -> None:
+        self._metrics = metrics
+        self._lives: dict[RequestId, Life] = {}
+        self._deadlines = Deadlines()
+        self._stories: OrderedDict[RequestId, FlowState] = OrderedDict()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.ended: Counter[str] = Counter()
+        """Requests that left, by reason."""
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def __contains__(self, request_id: RequestId) -> bool:
+        return request_id in self._lives
+
+    def __iter__(self) -> Iterator[Life]:
+        """Those inside now; they may leave meanwhile."""
+        return iter(list(self._lives.values()))
+
+    def get(self, request_id: RequestId) -> Life | None:
+        """A request that is inside."""
+        return self._lives.get(request_id)
+
+    def enter(self, request: EngineRequest, now: float, limit_s: float) -> Life:
+        """Takes a request in, for `limit_s` seconds at most."""
+        one = Life(request, FlowState(request.request_id), now, Deadline.after(now, limit_s))
+        self._lives[request.request_id] = one
+        self._deadlines.add(request.request_id, one.deadline.expires_at)
+        self._changed()
+        return one
+
+    def leave(self, one: Life, reason: Reason | None, now: float) -> bool:
+        """Lets a request out; `reason` is None when it finished. False if it had left before."""
+        request_id = one.request.request_id
+        if self._lives.get(request_id) is not one:
+            return False
+        del self._lives[request_id]
+        self._deadlines.discard(request_id)
+        self._keep_story(one.state)
+        self.ended[FINISHED if reason is None else reason.value] += 1
+        self._metrics.ended(reason, now - one.taken_at)
+        self._changed()
+        return True
+
+    def due(self, now: float) -> list[RequestId]:
+        """Takes out the deadlines that have passed. Each is told once."""
+        return self._deadlines.due(now)
+
+    async def idle(self) -> None:
+        """Returns once nobody is inside."""
+        await self._idle.wait()
+
+    def story(self, text: str) -> str | None:
+        """The lives of the requests whose id is `text` or else contains it; None if there are none.
+
+        Front ends add to the ids that clients see, so a part of an id has to do.
+        """
+        lives = {request_id: one.state for request_id, one in self._lives.items()}
+        states = {**self._stories, **lives}
+        if exact := states.get(RequestId(text)):
+            return flow.story(exact)
+        found = [state for request_id, state in states.items() if text and text in request_id]
+        return "\n".join(map(flow.story, found[-_STORIES_SHOWN_MAX:])) or None
+
+    def _keep_story(self, state: FlowState) -> None:
+        self._stories.pop(state.request_id, None)
+        self._stories[state.request_id] = state
+        while len(self._stories) > STORIES_MAX:
+            self._stories.popitem(last=False)
+
+    def _changed(self) -> None:
+        self._metrics.inflight.set(len(self._lives))
+        if self._lives:
+            self._idle.clear()
+        else:
+            self._idle.set()

@@ -1,0 +1,152 @@
+"""The router's listening socket and the HTTP server on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from baton.errors import StartupError, StartupFault
+from baton.tasks import OnFault, Tasks
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+_LISTENING = "0A"
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A listening TCP socket; port 0 means any free one.
+
+    Raises StartupError PORT_TAKEN, naming the process that holds the port where that can be
+    found out. `reuse_port` lets several routers share one port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _cannot_bind(host, port, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _cannot_bind(host: str, port: int, error: OSError) -> StartupError:
+    if error.errno != errno.EADDRINUSE:
+        return StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"Cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="Set router.host to an address of this machine, and router.port to one that "
+            "this user may open.",
+        )
+    holder = _holder(port)
+    details = (f"It is held by {holder}.",) if holder else ()
+    return StartupError(
+        StartupFault.PORT_TAKEN, f"Port {port} on {host} is already in use.", details=details
+    )
+
+
+def _holder(port: int, proc: Path = Path("/proc")) -> str:
+    """The process that listens on a port, as far as this user may know; else empty."""
+    wanted = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
+    # Not every folder of /proc may be read, and any of them may vanish under way.
+    for folder in proc.glob("[0-9]*") if wanted else ():
+        with contextlib.suppress(OSError):
+            if any(str(fd.readlink()) in wanted for fd in (folder / "fd").iterdir()):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                return f"process {folder.name} ({command[:120]})"
+    return ""
+
+
+def _inodes(port: int, proc: Path) -> Iterator[str]:
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (proc / "net" / table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                    yield words[9]
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.settled = asyncio.Event()
+        """Set when starting has ended, well or not."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to whoever owns the process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and says when it is through."""
+        await super().startup(sockets)
+        self.settled.set()
+
+
+class HttpServer:
+    """A running HTTP server; `serve` makes it."""
+
+    def __init__(
+        self, server: _Server, sock: socket.socket, tasks: Tasks, running: asyncio.Task[None]
+    ) -> None:
+        self._server = server
+        self._sock = sock
+        self._tasks = tasks
+        self._running = running
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        port: int = self._sock.getsockname()[1]
+        return port
+
+    async def stop(self, timeout_s: float) -> None:
+        """Takes no new connections, gives requests `timeout_s` seconds, then cuts them off."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(timeout_s))
+        self._server.should_exit = True
+        # Uvicorn looks at `should_exit` ten times a second and then keeps its own time.
+        await asyncio.wait({self._running}, timeout=timeout_s + 2)
+        await self._tasks.aclose()
+        self._sock.close()
+
+
+async def serve(
+    app: ASGIApp, sock: socket.socket, *, on_fault: OnFault | None = None
+) -> HttpServer:
+    """Serves an app on a bound socket, in the running event loop, and takes no signals.
+
+    Returns when requests are accepted. Raises StartupError if the app does not start.
+    `on_fault` hears of a server that ends without `stop`.
+    """
+    server, tasks = _Server(_config(app)), Tasks("http")
+    running = tasks.spawn(server.serve(sockets=[sock]), "server", on_fault=on_fault)
+    settled = tasks.spawn(server.settled.wait(), "settled")
+    await asyncio.wait({running, settled}, return_when=asyncio.FIRST_COMPLETED)
+    if not server.started:
+        await tasks.aclose()
+        raise StartupError(StartupFault.ENGINE_CRASHED, "The HTTP server did not start.")
+    return HttpServer(server, sock, tasks, running)
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )

@@ -1,0 +1,118 @@
+"""What one router measures, in a Prometheus registry of its own.
+
+Base units; every label takes few values: reasons, roles and worker ids, and a worker's rows go
+when the worker does.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from baton.errors import Reason
+from baton.ids import WorkerId
+from baton.messages import Role, WorkerLoad
+from router.policy.types import ChoiceReason
+
+FINISHED = "finished"
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60)
+_REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+_WORKER_LABELS = ("worker", "role")
+
+
+class RouterMetrics:
+    """The router's counters, gauges and histograms."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._define_requests()
+        self._define_workers()
+
+    def _define_requests(self) -> None:
+        self._ended = self._counter("requests", "Requests that ended, by how.", "outcome", "reason")
+        self._refused = self._counter("refusals", "Requests not taken, by reason.", "reason")
+        self._choices = self._counter("choices", "Routing choices, by reason.", "reason")
+        self._bugs = self._counter("router_faults", "Requests ended by a fault in the router.")
+        self._ttft = self._histogram(
+            "time_to_first_token_seconds", "From taking a request to its first token.", _TTFT_S
+        )
+        self._request = self._histogram(
+            "request_duration_seconds", "From taking a request to its end.", _REQUEST_S
+        )
+        self.inflight = self._gauge("inflight_requests", "Requests inside this router.")
+
+    def _define_workers(self) -> None:
+        self._frames = self._counter("frames", "Step frames received.", "role")
+        self._lost = self._counter("links_lost", "Connections to workers lost.", "role")
+        self._mismatched = self._counter("workers_refused", "Workers of another configuration.")
+        self._up = self._gauge("worker_up", "1 while connected.", *_WORKER_LABELS)
+        self._load = {
+            "running": self._gauge("worker_running_requests", "Running there.", *_WORKER_LABELS),
+            "waiting": self._gauge("worker_waiting_requests", "Waiting there.", *_WORKER_LABELS),
+            "kv_used": self._gauge("worker_kv_used_ratio", "KV blocks in use.", *_WORKER_LABELS),
+            "queued_prompt_tokens": self._gauge(
+                "worker_queued_prompt_tokens", "Prompt tokens queued there.", *_WORKER_LABELS
+            ),
+        }
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def chose(self, reason: ChoiceReason) -> None:
+        """A policy made a plan."""
+        self._choices.labels(reason.value).inc()
+
+    def refused(self, reason: Reason) -> None:
+        """A request was not taken."""
+        self._refused.labels(reason.value).inc()
+
+    def first_token(self, seconds: float) -> None:
+        """The first token of a request came, so long after it was taken."""
+        self._ttft.observe(seconds)
+
+    def ended(self, reason: Reason | None, seconds: float) -> None:
+        """A request ended; None = it finished well."""
+        outcome = FINISHED if reason is None else _OUTCOMES.get(reason, "failed")
+        self._ended.labels(outcome, "" if reason is None else reason.value).inc()
+        self._request.observe(seconds)
+
+    def broke(self) -> None:
+        """A fault in the router ended a request."""
+        self._bugs.inc()
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    def frame(self, role: Role) -> None:
+        """A step frame came."""
+        self._frames.labels(role.value).inc()
+
+    def link_lost(self, role: Role) -> None:
+        """A connection to a worker is gone."""
+        self._lost.labels(role.value).inc()
+
+    def worker_refused(self) -> None:
+        """A worker has another configuration than this router."""
+        self._mismatched.inc()
+
+    def worker(self, worker_id: WorkerId, role: Role, load: WorkerLoad, *, up: bool) -> None:
+        """A worker's state now."""
+        self._up.labels(worker_id, role.value).set(up)
+        for name, gauge in self._load.items():
+            gauge.labels(worker_id, role.value).set(getattr(load, name))
+
+    def forget_worker(self, worker_id: WorkerId, role: Role) -> None:
+        """A worker is no longer in the cluster; its rows go."""
+        for gauge in (self._up, *self._load.values()):
+            gauge.remove(worker_id, role.value)
+
+    # --- definitions ------------------------------------------------------------------------------
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"baton_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"baton_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"baton_{name}", text, buckets=buckets, registry=self.registry)
+
+
+_OUTCOMES = {Reason.CANCELLED: "cancelled", Reason.DEADLINE_EXCEEDED: "expired"}

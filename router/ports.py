@@ -1,0 +1,58 @@
+"""The seams of the router: what a front end gives the heart, and what it gets back.
+
+A front end is whatever turns text into tokens and back. It sees the cluster as one engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from baton.errors import BatonError
+from baton.ids import RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request as the heart sees it: opaque to everything but front ends and workers."""
+
+    request_id: RequestId
+    payload: tuple[bytes, ...]
+    """An EngineCoreRequest, encoded once; both legs get the same bytes."""
+    prompt_tokens: int
+    max_tokens: int
+    may_disaggregate: bool = True
+    """False for requests whose answer needs the prompt's own logits (prompt logprobs)."""
+    deadline_s: float | None = None
+    """Seconds the client gives it; None means the router's own limit."""
+
+
+class FrontPort(Protocol):
+    """What the heart calls on a front end. Neither call may block or raise."""
+
+    def deliver(self, buffers: Sequence[bytes], requests: dict[str, RequestId]) -> Sequence[RequestId]:
+        """One engine step's outputs, encoded; `requests` maps each leg id inside to its request.
+
+        Outputs of leg ids that are not in `requests` are to be ignored. Returns the requests that
+        these outputs finished, so that the heart can close them.
+        """
+
+    def fail(self, request_id: RequestId, error: BatonError) -> None:
+        """The request ended without a (further) token."""
+
+
+class HeartPort(Protocol):
+    """What a front end calls on the heart."""
+
+    def admit(self, sequences: int = 1) -> None:
+        """Raise BatonError if that many more sequences cannot be taken now."""
+
+    def submit(self, request: EngineRequest) -> None:
+        """Take over a request; from here on it ends in `deliver` or `fail`, exactly once.
+
+        Raises BatonError when it is refused: then it was never taken.
+        """
+
+    def abort(self, request_ids: Sequence[RequestId]) -> None:
+        """Forget these requests and free both ends. Unknown ids are ignored."""
