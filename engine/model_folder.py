@@ -42,6 +42,8 @@ def read_model_folder(path: Path) -> ModelFolder:
     if not any((path / name).exists() for name in _TOKENIZERS):
         raise _invalid(path, "no tokenizer file (tokenizer.json or tokenizer.model)")
     text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise _invalid(path, "text_config in config.json is not an object")
     return ModelFolder(
         path=path,
         architecture=_architecture(path, config),

@@ -25,6 +25,8 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # Routers ping a silent link every 10 s.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     # Two workers must not share a port by accident.
     ("grpc.so_reuseport", 0),
 ]

@@ -50,13 +50,15 @@ def read_report(path: Path) -> StartState:
     """The owner's end. A missing file or a half-written line is no news."""
     state = StartState()
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return state
     for line in lines:
         try:
             news = json.loads(line)
         except ValueError:
+            continue
+        if not isinstance(news, dict):
             continue
         state = StartState(news.get("phase", state.phase), news.get("error", state.error))
     return state

@@ -134,8 +134,16 @@ class Worker:
         try:
             await self._engine.add(request)
         except BatonError:
-            self._drop(submit.leg_id)
-            raise
+            if submit.leg_id in self._legs:
+                self._drop(submit.leg_id)
+                raise
+        else:
+            await self._catch_up(submit.leg_id)
+
+    async def _catch_up(self, leg_id: str) -> None:
+        # The leg may have ended while it was being added; its abort came too early for the engine.
+        if leg_id not in self._legs and self._failed is None:
+            await self._engine.abort([leg_id])
 
     def _admit(self, submit: wire.Submit) -> Role:
         retry = self._limits.retry_after_s
@@ -156,7 +164,8 @@ class Worker:
 
     async def abort(self, link: Link, leg_ids: Sequence[str]) -> None:
         """End legs of this link without an answer. Unknown ones are ignored."""
-        known = [i for i in leg_ids if i in self._legs and self._legs[i].link is link]
+        mine = (i for i in leg_ids if i in self._legs and self._legs[i].link is link)
+        known = list(dict.fromkeys(mine))
         for leg_id in known:
             self._drop(leg_id)
         self._tally.aborted += len(known)
@@ -191,14 +200,20 @@ class Worker:
                 self._close(output, leg, end, drafts.setdefault(key, FrameDraft()))
                 continue
             if not leg.had_output:
-                leg.had_output = True
-                self._tally.started(leg.prompt_tokens)
+                self._started(output, leg, drafts.setdefault(key, FrameDraft()))
             if leg.role.delivers_tokens:
                 tokens.setdefault(key, []).append(output)
             if end is not None:
                 self._drop(output.request_id)
                 self._tally.finished += 1
         self._send(tokens, drafts)
+
+    def _started(self, output: Output, leg: _Leg, draft: FrameDraft) -> None:
+        leg.had_output = True
+        self._tally.started(leg.prompt_tokens)
+        if leg.role.delivers_tokens:
+            # The router does not look into outputs; this is its news of the first token.
+            draft.prefilled(output.request_id, b"", self._engine.cached_tokens(output))
 
     def _close(self, output: Output, leg: _Leg, end: LegEnd, draft: FrameDraft) -> None:
         self._drop(output.request_id)
@@ -271,13 +286,16 @@ class Worker:
         return 0
 
     async def _cut_off(self) -> int:
-        left = list(self._legs.items())
-        for leg_id, leg in left:
+        cut = 0
+        for leg_id, leg in list(self._legs.items()):
+            if leg_id not in self._legs:  # ended while others were aborted
+                continue
+            cut += 1
             draft = FrameDraft()
             draft.end(leg_id, Reason.DRAINING.value, "the worker stopped before the end")
             leg.link.push(draft.frame([], self.load()))
             await self.abort(leg.link, [leg_id])
-        return len(left)
+        return cut
 
     @property
     def legs(self) -> int:

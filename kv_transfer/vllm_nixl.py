@@ -63,18 +63,26 @@ class VllmNixlPull:
         return {"do_remote_decode": True, "do_remote_prefill": False}
 
     def handed(self, engine_params: Mapping[str, Any] | None) -> bytes:
-        if not engine_params or not engine_params.get("remote_block_ids"):
+        if not _names_blocks(engine_params):
             raise BatonError(Reason.TRANSFER_FAILED, "prefill ended without KV to hand over")
         return json.dumps(engine_params, separators=(",", ":")).encode()
 
     def decode_params(self, ticket: Ticket) -> dict[str, Any]:
         try:
             params = json.loads(ticket.handed)
-        except ValueError as error:
+        except ValueError:
+            params = None
+        if not _names_blocks(params):
             raise BatonError(
                 Reason.TRANSFER_FAILED, "the decode leg's ticket does not say where its KV is"
-            ) from error
+            )
         return {**params, "do_remote_prefill": True, "do_remote_decode": False}
+
+
+def _names_blocks(params: Any) -> bool:
+    blocks = params.get("remote_block_ids") if isinstance(params, Mapping) else None
+    # One list per kind of cache in the model.
+    return isinstance(blocks, list | tuple) and any(blocks)
 
 
 def _free_port(host: str) -> int:

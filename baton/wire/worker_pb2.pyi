@@ -215,7 +215,9 @@ class StepFrame(_message.Message):
     def load(self) -> Global___Load: ...
     @_builtins.property
     def prefilled(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefilled]:
-        """Legs whose prefill is complete."""
+        """Legs whose prefill is complete: prefill legs that hand over, and other legs with the frame of
+        their first token.
+        """
 
     @_builtins.property
     def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ended]:
