@@ -8,7 +8,10 @@ phases and its failure into a file, since the owner sees only that the process i
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -43,11 +46,28 @@ class ReportingExecutor:
         self._report = StartReport(report_path(os.getppid()))
         logging.getLogger("vllm.v1.engine.core").addHandler(_FailureHandler(self._report))
         self._report.phase("loading weights")
-        super()._init_executor()  # type: ignore[misc]
+        with _nameless_locks():
+            super()._init_executor()  # type: ignore[misc]
 
     def initialize_from_config(self, kv_cache_configs: Any) -> Any:
         self._report.phase("allocating KV cache and warming up")
         return super().initialize_from_config(kv_cache_configs)  # type: ignore[misc]
+
+
+@contextmanager
+def _nameless_locks() -> Iterator[None]:
+    """Locks made in here have no name in shared memory.
+
+    vLLM and tqdm make some that no other process uses. Made for spawned children they keep a name
+    that stays behind when the engine is killed; made for forked ones they lose it at once. vLLM's
+    own children are started by a context of their own.
+    """
+    method = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("fork", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(method, force=True)
 
 
 class BatonUniProcExecutor(ReportingExecutor, UniProcExecutor):

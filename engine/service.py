@@ -21,6 +21,8 @@ from engine.worker import Link as RouterLink
 from engine.worker import Worker
 
 HEARTBEAT_S = 0.25
+STALL_S = 10.0
+"""A router that takes no frame for this long reads too slowly."""
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -53,8 +55,7 @@ class WorkerService(wire_grpc.WorkerServicer):
         link = self._worker.open_link(hello.router_id)
         reader = self._tasks.spawn(self._read(request_iterator, link), f"read {hello.router_id}")
         try:
-            while (frame := await link.frames.get()) is not None:
-                await context.write(frame)
+            await _write(link, context)
         finally:
             reader.cancel()
             await self._worker.close_link(link)
@@ -137,6 +138,16 @@ class WorkerService(wire_grpc.WorkerServicer):
                 await context.write(wire.DrainProgress(legs_left=left))
             await asyncio.wait([done], timeout=HEARTBEAT_S)
         await context.write(wire.DrainProgress(legs_left=self._worker.legs, done=True))
+
+
+async def _write(link: RouterLink, context: _Context) -> None:
+    """Send frames until the link ends. One that takes none of them any more is cut."""
+    while not link.broken and (frame := await link.frames.get()) is not None:
+        try:
+            async with asyncio.timeout(STALL_S):
+                await context.write(frame)
+        except TimeoutError:
+            link.cut()
 
 
 class WorkerServer:

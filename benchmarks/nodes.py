@@ -1,0 +1,129 @@
+"""Workers and a router as plain processes, without Ray, for measuring the path between them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from baton.messages import ClusterView, Member, Role, WorkerInfo, WorkerState
+from baton.settings import Settings
+from deploy.model import resolved
+
+_DIGEST = "benchmark"
+_CONTEXT = multiprocessing.get_context("spawn")
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """A running set of workers and their router."""
+
+    url: str
+    router_pid: int
+    workers: tuple[WorkerInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: BaseProcess
+    pipe: Connection
+
+    def first_word(self) -> Any:
+        """What it sends once it is ready. Raises RuntimeError if it says that it failed."""
+        word = self.pipe.recv()
+        if word.error is not None:
+            raise RuntimeError(f"{self.process.name}: {word.error}")
+        return word
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(15)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+@contextlib.contextmanager
+def running(settings: Settings, prefill: int, decode: int) -> Iterator[Nodes]:
+    """Start workers and router, and end them. Raises RuntimeError if one does not start."""
+    dump = resolved(settings).model_dump()
+    roles = [Role.PREFILL] * prefill + [Role.DECODE] * decode
+    children = [_start(_worker, dump, role.value, i) for i, role in enumerate(roles)]
+    router = _start(_router, dump)
+    try:
+        workers = tuple(child.first_word().ready for child in children)
+        url = router.first_word().ready_url
+        router.pipe.send(_view(workers))
+        router.pipe.recv()
+        yield Nodes(url, router.process.pid or 0, workers)
+    finally:
+        for child in [router, *children]:
+            child.end()
+
+
+def _start(target: Any, *args: Any) -> _Child:
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=target, args=(theirs, *args), name=target.__name__)
+    process.start()
+    theirs.close()
+    return _Child(process, ours)
+
+
+def _view(workers: Sequence[WorkerInfo]) -> ClusterView:
+    members = tuple(Member(w.worker_id, w.role, WorkerState.READY, w) for w in workers)
+    return ClusterView(1, members)
+
+
+def _worker(pipe: Connection, dump: dict[str, Any], role: str, index: int) -> None:
+    from deploy.worker_process import WorkerProcess
+
+    _settle_in()
+    worker = WorkerProcess(dump, f"{role}-{index}", 1, role, index, _DIGEST)
+    worker.start()
+    while not (progress := worker.progress()).ready and progress.error is None:
+        time.sleep(_POLL_S)
+    pipe.send(progress)
+    with contextlib.suppress(EOFError):
+        pipe.recv()
+    worker.stop(10)
+    os._exit(0)
+
+
+def _router(pipe: Connection, dump: dict[str, Any]) -> None:
+    from deploy.router_process import RouterProcess
+
+    _settle_in()
+    router = RouterProcess(dump, "router-0", _DIGEST)
+    router.start()
+    while not (progress := router.progress()).ready_url and progress.error is None:
+        time.sleep(_POLL_S)
+    pipe.send(progress)
+    with contextlib.suppress(EOFError):
+        while (view := pipe.recv()) is not None:
+            router.set_view(view)
+            _wait_for_links(router, len(view.members))
+            pipe.send("linked")
+    router.stop(1)
+    os._exit(0)
+
+
+def _wait_for_links(router: Any, wanted: int) -> None:
+    while sum(w["up"] for w in router.status().get("workers", [])) < wanted:
+        time.sleep(_POLL_S)
+
+
+def _settle_in() -> None:
+    # Ctrl-C is for the benchmark; it ends its children in order. Their logs are nobody's.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(null, stream)

@@ -1,0 +1,124 @@
+"""The loop that keeps the cluster as it should be.
+
+A plain class without Ray: `baton serve` runs it in its own process, which is the simplest thing
+that cannot orphan a cluster, because a Ray of our own dies with that process anyway. On a joined
+Ray the workers are detached actors, so a controller that starts again adopts them. Nothing here
+minds being an actor itself.
+
+Order of stopping: routers close their doors and drain, workers drain and stop, routers stop, what
+is left is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from baton.messages import ClusterView
+from cluster.crew import Crew
+from cluster.fronts import Fronts, RouterRow
+from cluster.jobs import first_end
+from cluster.membership import view
+from cluster.plan import Plan, Time, real_time
+from cluster.ports import ActorFactory
+
+_log = logging.getLogger(__name__)
+_WORKER_DRAIN_MIN_S = 2.0
+# An order to stop, or a back-off that has passed, is noticed within this time.
+_TURN_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """Everything there is to show."""
+
+    phase: str
+    """starting, serving, degraded, draining, stopping or stopped."""
+    view: ClusterView
+    routers: tuple[RouterRow, ...]
+    url: str | None
+
+
+OnChange = Callable[[ClusterStatus], None]
+
+
+class Controller:
+    """Runs the cluster from `run` until `ask_to_stop`; `kill` ends it the hard way.
+
+    `on_change` is called in the event loop whenever the status differs from the last one.
+    """
+
+    def __init__(
+        self,
+        factory: ActorFactory,
+        plan: Plan,
+        on_change: OnChange,
+        time: Time | None = None,
+    ) -> None:
+        self._factory = factory
+        self._plan = plan
+        self._time = real_time() if time is None else time
+        self._on_change = on_change
+        self._shown: ClusterStatus | None = None
+        self._stop_asked = False
+        self._was_serving = False
+        self.crew = Crew(factory, plan, self._time)
+        self.fronts = Fronts(factory, plan, self._time)
+
+    async def run(self) -> None:
+        """Starts the cluster, keeps it, and stops it when asked; then no process is left.
+
+        Raises BatonError or StartupError if the first start has to be given up; the caller then
+        owes a `kill`.
+        """
+        for adopted in await self._factory.adopt():
+            self.crew.adopt(adopted)
+        while not self._stop_asked:
+            await self.step()
+            await self.wait(_TURN_S)
+        await self._stop()
+
+    def ask_to_stop(self) -> None:
+        """Lets `run` drain and end. May be called again."""
+        self._stop_asked = True
+
+    async def kill(self) -> None:
+        """Ends every process at once. `run` must have ended or been cancelled."""
+        await asyncio.gather(self.fronts.kill(), self.crew.kill())
+
+    async def step(self) -> None:
+        """One turn of the loop; waits for nothing but the end of what it has to replace."""
+        await self.crew.step()
+        await self.fronts.step(view(self.crew.table))
+        self._show(self._phase())
+
+    async def wait(self, wait_s: float) -> None:
+        """Until something happened, at most `wait_s`."""
+        await first_end((*self.crew.tasks, *self.fronts.tasks), wait_s, self._time)
+
+    async def _stop(self) -> None:
+        started = self._time.now()
+        self._show("draining")
+        if not await self.fronts.drain(self._plan.drain_timeout_s):
+            _log.warning("requests still ran after %s s", self._plan.drain_timeout_s)
+        left_s = self._plan.drain_timeout_s - (self._time.now() - started)
+        self._show("stopping")
+        await self.crew.dismiss(max(_WORKER_DRAIN_MIN_S, left_s))
+        await self.fronts.stop()
+        await self.kill()
+        self._show("stopped")
+
+    def _phase(self) -> str:
+        complete = self.crew.complete and self.fronts.complete
+        self._was_serving = self._was_serving or complete
+        if complete:
+            return "serving"
+        return "degraded" if self._was_serving else "starting"
+
+    def _show(self, phase: str) -> None:
+        status = ClusterStatus(phase, view(self.crew.table), self.fronts.rows, self.fronts.url)
+        if status != self._shown:
+            self._shown = status
+            self._on_change(status)

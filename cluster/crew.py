@@ -1,0 +1,252 @@
+"""The workers: carries out what supervision decides, and tells membership what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from baton.errors import BatonError, Reason, StartupError
+from baton.ids import WorkerId
+from baton.messages import WorkerState
+from cluster.jobs import Failure, Jobs, end_gently, first_end, is_late
+from cluster.membership import (
+    DrainAsked,
+    Event,
+    Row,
+    Table,
+    WorkerDied,
+    WorkerPlaced,
+    WorkerProgressed,
+    WorkerReady,
+    WorkerStopped,
+    apply,
+    check_invariants,
+)
+from cluster.plan import Plan, Time
+from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
+from cluster.supervision import (
+    Action,
+    DeclareDead,
+    GiveUp,
+    Memory,
+    Place,
+    Stop,
+    Wanted,
+    decide,
+)
+
+_log = logging.getLogger(__name__)
+_Events = tuple[Event, ...]
+
+
+class Crew:
+    """Owns the handles of all workers. One `step` decides, acts and gathers what happened."""
+
+    def __init__(self, factory: ActorFactory, plan: Plan, time: Time) -> None:
+        self.table = Table()
+        self._factory = factory
+        self._plan = plan
+        self._time = time
+        self._wanted = plan.wanted
+        self._memory = Memory()
+        self._jobs: Jobs[_Events] = Jobs("crew")
+        self._handles: dict[WorkerId, Handle] = {}
+        self._heard_at: dict[WorkerId, float] = {}
+        self._drain_s = plan.drain_timeout_s
+
+    def adopt(self, adopted: Adopted) -> None:
+        """Takes over a worker that an earlier controller left running."""
+        placement = adopted.placement
+        self._handles[placement.worker_id] = adopted.handle
+        self._heard_at[placement.worker_id] = self._time.now()
+        self._apply((self._placed(placement),))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everyone who is wanted is ready."""
+        ready = {row.worker_id for row in self.table.rows if row.state is WorkerState.READY}
+        return all(worker_id in ready for worker_id, _ in self._wanted.slots())
+
+    @property
+    def empty(self) -> bool:
+        """Whether no worker process is left."""
+        gone = all(row.state is WorkerState.GONE for row in self.table.rows)
+        return gone and not self._handles
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[_Events], ...]:
+        """The jobs in flight."""
+        return self._jobs.tasks
+
+    def handle(self, worker_id: WorkerId) -> Handle | None:
+        """The process behind a worker, None while there is none."""
+        return self._handles.get(worker_id)
+
+    async def step(self) -> None:
+        """One turn: decides, acts, and takes in what the jobs found out.
+
+        Raises StartupError when the first start of the cluster has to be given up.
+        """
+        actions, self._memory = decide(
+            self.table, self._wanted, self._plan.limits, self._memory, self._time.now()
+        )
+        for action in actions:
+            await self._act(action)
+        for row in self.table.rows:
+            self._poll_if_due(row)
+        for key, events in self._jobs.collect():
+            self._apply(events)
+            self._bury_if_dead(WorkerId(key))
+
+    async def dismiss(self, drain_s: float) -> None:
+        """Drains and stops every worker; returns when none is left."""
+        self._wanted = Wanted(0, 0)
+        self._drain_s = drain_s
+        await self.step()
+        while not self.empty:
+            await first_end(self.tasks, self._plan.health_interval_s, self._time)
+            await self.step()
+
+    async def kill(self) -> None:
+        """Ends every worker at once."""
+        await self._jobs.aclose()
+        await asyncio.gather(*(handle.kill() for handle in self._handles.values()))
+        self._handles.clear()
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case GiveUp(error):
+                raise error
+            case Place(placement) if not self._jobs.busy(placement.worker_id):
+                self._apply((self._placed(placement),))
+                self._jobs.start(placement.worker_id, "place", self._place(placement))
+            case Stop(worker_id, incarnation):
+                await self._retire(worker_id, incarnation)
+            case DeclareDead(worker_id, incarnation, error):
+                self._apply((self._died(worker_id, incarnation, error),))
+                await self._jobs.replace(worker_id, "bury", self._bury(worker_id))
+
+    def _poll_if_due(self, row: Row) -> None:
+        alive = row.state in (WorkerState.STARTING, WorkerState.READY)
+        if not alive or row.worker_id not in self._handles or self._jobs.busy(row.worker_id):
+            return
+        self._jobs.start(row.worker_id, "poll", self._poll(row))
+
+    async def _place(self, placement: Placement) -> _Events:
+        worker_id = placement.worker_id
+        try:
+            handle = await self._factory.worker(placement)
+            self._handles[worker_id] = handle
+            await handle.call("start", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            return (self._died(worker_id, placement.incarnation, error),)
+        self._heard_at[worker_id] = self._time.now()
+        return (self._progressed(worker_id, placement.incarnation, "starting"),)
+
+    async def _poll(self, row: Row) -> _Events:
+        handle = self._handles[row.worker_id]
+        try:
+            progress = await handle.call("progress", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            return self._unheard(row, error)
+        self._heard_at[row.worker_id] = self._time.now()
+        events = self._news(row, progress)
+        # Polls follow each other at the health interval; the pause is part of the job.
+        if not any(isinstance(event, WorkerDied) for event in events):
+            self._apply(events)
+            await self._time.pause(self._interval(row))
+            return ()
+        return events
+
+    def _interval(self, row: Row) -> float:
+        # Start-up is watched more closely: nobody wants to wait for the next look.
+        share = 0.2 if row.state is WorkerState.STARTING else 1.0
+        return self._plan.health_interval_s * share
+
+    def _news(self, row: Row, progress: StartProgress) -> _Events:
+        if progress.error is not None or not progress.alive:
+            return (self._died(row.worker_id, row.incarnation, _error(progress)),)
+        if progress.ready is None:
+            detail = _detail(progress)
+            starting = row.state is WorkerState.STARTING
+            return (self._progressed(row.worker_id, row.incarnation, detail),) if starting else ()
+        if progress.ready.config_digest != self._plan.digest:
+            error = BatonError(Reason.CONFIG_MISMATCH, "it runs with another configuration")
+            return (self._died(row.worker_id, row.incarnation, error),)
+        if row.state is WorkerState.READY:
+            return ()
+        return (WorkerReady(progress.ready, self._time.now()),)
+
+    def _unheard(self, row: Row, error: Failure) -> _Events:
+        silent_s = self._time.now() - self._heard_at[row.worker_id]
+        # Loading a model may hold the interpreter for long; the start has a bound of its own.
+        patient = row.state is WorkerState.STARTING or silent_s < self._plan.silence_s
+        if is_late(error) and patient:
+            return ()
+        return (self._died(row.worker_id, row.incarnation, error),)
+
+    async def _retire(self, worker_id: WorkerId, incarnation: int) -> None:
+        row = self.table.row(worker_id)
+        assert row is not None
+        drain_s = self._drain_s if row.state is WorkerState.READY else 0.0
+        self._apply((DrainAsked(worker_id, incarnation, self._time.now()),))
+        await self._jobs.replace(worker_id, "retire", self._end(worker_id, incarnation, drain_s))
+
+    async def _end(self, worker_id: WorkerId, incarnation: int, drain_s: float) -> _Events:
+        handle = self._handles.get(worker_id)
+        if handle is not None:
+            await end_gently(handle, self._plan, self._time, drain_s)
+            self._handles.pop(worker_id, None)
+        return (WorkerStopped(worker_id, incarnation, self._time.now()),)
+
+    def _bury_if_dead(self, worker_id: WorkerId) -> None:
+        row = self.table.row(worker_id)
+        gone = row is not None and row.state is WorkerState.GONE
+        if gone and worker_id in self._handles and not self._jobs.busy(worker_id):
+            self._jobs.start(worker_id, "bury", self._bury(worker_id))
+
+    async def _bury(self, worker_id: WorkerId) -> _Events:
+        # The next incarnation needs the memory and the core of this one: it waits for this job.
+        handle = self._handles.get(worker_id)
+        if handle is not None:
+            await handle.kill()
+            self._handles.pop(worker_id, None)
+        return ()
+
+    def _apply(self, events: _Events) -> None:
+        for event in events:
+            self.table = apply(self.table, event)
+            if isinstance(event, WorkerDied):
+                _log.warning(
+                    "%s (start %d) died: %s", event.worker_id, event.incarnation, event.why
+                )
+        check_invariants(self.table)
+
+    def _placed(self, placement: Placement) -> WorkerPlaced:
+        return WorkerPlaced(
+            placement.worker_id,
+            placement.role,
+            placement.incarnation,
+            placement.core_index,
+            self._time.now(),
+        )
+
+    def _progressed(self, worker_id: WorkerId, incarnation: int, detail: str) -> WorkerProgressed:
+        return WorkerProgressed(worker_id, incarnation, detail, self._time.now())
+
+    def _died(self, worker_id: WorkerId, incarnation: int, error: Failure) -> WorkerDied:
+        return WorkerDied(worker_id, incarnation, error.message, self._time.now(), error.to_wire())
+
+
+def _detail(progress: StartProgress) -> str:
+    if progress.fraction is None:
+        return progress.phase
+    return f"{progress.phase} {progress.fraction:.0%}"
+
+
+def _error(progress: StartProgress) -> Failure:
+    if progress.error is None:
+        return BatonError(Reason.ENGINE_FAILED, "its engine died")
+    if "fault" in progress.error:
+        return StartupError.from_wire(progress.error)
+    return BatonError.from_wire(progress.error)

@@ -1,0 +1,267 @@
+"""Who is in the cluster: events in, a new table out. Pure.
+
+A worker's life is `starting → ready → draining → gone`, and from `gone` it starts again as the
+next incarnation. `TRANSITIONS` is the whole machine; what is absent there is an error, except that
+events about an earlier incarnation are late news and change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import assert_never
+
+from baton.ids import WorkerId
+from baton.messages import ClusterView, Member, Role, WorkerInfo, WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlaced:
+    """A process was asked for. `at` is the controller's clock, here and below."""
+
+    worker_id: WorkerId
+    role: Role
+    incarnation: int
+    core_index: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgressed:
+    """It said what it is doing."""
+
+    worker_id: WorkerId
+    incarnation: int
+    detail: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """It can take requests."""
+
+    info: WorkerInfo
+    at: float
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """Whom this is about."""
+        return self.info.worker_id
+
+    @property
+    def incarnation(self) -> int:
+        """Which start of it."""
+        return self.info.incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """It is of no more use, whether or not a process of it still exists."""
+
+    worker_id: WorkerId
+    incarnation: int
+    why: str
+    at: float
+    error: Mapping[str, str] | None = None
+    """The wire form of a StartupError, where the worker named one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """It is to finish what runs and to leave."""
+
+    worker_id: WorkerId
+    incarnation: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDrained:
+    """Nothing runs on it any more."""
+
+    worker_id: WorkerId
+    incarnation: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped:
+    """It left because it was asked to."""
+
+    worker_id: WorkerId
+    incarnation: int
+    at: float
+
+
+Event = (
+    WorkerPlaced
+    | WorkerProgressed
+    | WorkerReady
+    | WorkerDied
+    | DrainAsked
+    | WorkerDrained
+    | WorkerStopped
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One worker id and its latest incarnation."""
+
+    worker_id: WorkerId
+    role: Role
+    incarnation: int
+    core_index: int
+    state: WorkerState
+    since: float
+    """When it entered this state."""
+    detail: str = ""
+    info: WorkerInfo | None = None
+    died: bool = False
+    """Whether it is gone without having been asked to leave."""
+    ready_for_s: float = 0.0
+    """How long it had been ready when it left that state."""
+    error: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All workers at one version, ordered by id; the version grows with every change."""
+
+    version: int = 0
+    rows: tuple[Row, ...] = ()
+
+    def row(self, worker_id: WorkerId) -> Row | None:
+        """The row of this worker, None if there never was one."""
+        return next((row for row in self.rows if row.worker_id == worker_id), None)
+
+
+class IllegalTransitionError(Exception):
+    """An event that cannot happen in the state its worker is in: a fault of the caller."""
+
+
+_S, _R, _D, _G = WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING, WorkerState.GONE
+
+TRANSITIONS: Mapping[tuple[WorkerState | None, type[Event]], WorkerState] = MappingProxyType(
+    {
+        (None, WorkerPlaced): _S,
+        (_G, WorkerPlaced): _S,
+        (_S, WorkerProgressed): _S,
+        (_S, WorkerReady): _R,
+        (_S, WorkerDied): _G,
+        (_S, DrainAsked): _D,
+        (_S, WorkerStopped): _G,
+        (_R, WorkerDied): _G,
+        (_R, DrainAsked): _D,
+        (_R, WorkerStopped): _G,
+        (_D, WorkerDrained): _D,
+        (_D, WorkerDied): _G,
+        (_D, WorkerStopped): _G,
+    }
+)
+
+
+def apply(table: Table, event: Event) -> Table:
+    """The table after `event`; the same object if nothing changed.
+
+    Raises IllegalTransitionError for an event that this worker's state does not allow.
+    """
+    row = table.row(event.worker_id)
+    if row is not None and event.incarnation < row.incarnation:
+        return table
+    _check_incarnation(row, event)
+    target = TRANSITIONS.get((None if row is None else row.state, type(event)))
+    if target is None:
+        raise IllegalTransitionError(f"{type(event).__name__} for {event.worker_id}: {row}")
+    changed = _changed(row, event, target)
+    if changed == row:
+        return table
+    others = [other for other in table.rows if other.worker_id != event.worker_id]
+    rows = sorted([*others, changed], key=_order)
+    return Table(table.version + 1, tuple(rows))
+
+
+def view(table: Table) -> ClusterView:
+    """The table as routers see it."""
+    return ClusterView(table.version, tuple(_member(row) for row in table.rows))
+
+
+def check_invariants(table: Table) -> None:
+    """Raises AssertionError if the table could not have come from events."""
+    ids = [row.worker_id for row in table.rows]
+    assert len(set(ids)) == len(ids), ids
+    assert table.version >= len(ids), table.version
+    for row in table.rows:
+        assert row.incarnation >= 1, row
+        assert row.state is not WorkerState.READY or row.info is not None, row
+        assert row.state in (WorkerState.READY, WorkerState.DRAINING) or row.info is None, row
+        assert row.state is WorkerState.GONE or not row.died, row
+        if row.info is not None:
+            named = (row.info.worker_id, row.info.incarnation, row.info.role)
+            assert named == (row.worker_id, row.incarnation, row.role), row
+
+
+def _check_incarnation(row: Row | None, event: Event) -> None:
+    if isinstance(event, WorkerPlaced):
+        # The first row may be of any incarnation: an adopted worker has a life behind it.
+        lawful = event.incarnation >= 1 if row is None else event.incarnation == row.incarnation + 1
+    else:
+        lawful = row is not None and event.incarnation == row.incarnation
+    if isinstance(event, WorkerReady) and row is not None:
+        lawful = lawful and event.info.role is row.role
+    if not lawful:
+        raise IllegalTransitionError(f"{type(event).__name__} for {event.worker_id}: {row}")
+
+
+def _changed(row: Row | None, event: Event, target: WorkerState) -> Row:
+    if isinstance(event, WorkerPlaced):
+        return _placed(event)
+    assert row is not None
+    match event:
+        case WorkerProgressed():
+            return replace(row, detail=event.detail)
+        case WorkerReady():
+            return replace(row, state=target, since=event.at, detail="", info=event.info)
+        case DrainAsked():
+            return _left_ready(row, target, "draining", event.at)
+        case WorkerDrained():
+            return replace(row, detail="drained")
+        case WorkerDied():
+            gone = _left_ready(row, target, event.why, event.at)
+            return replace(gone, info=None, died=True, error=event.error)
+        case WorkerStopped():
+            return replace(_left_ready(row, target, "stopped", event.at), info=None)
+    assert_never(event)
+
+
+def _placed(event: WorkerPlaced) -> Row:
+    return Row(
+        event.worker_id,
+        event.role,
+        event.incarnation,
+        event.core_index,
+        WorkerState.STARTING,
+        event.at,
+        "starting its process",
+    )
+
+
+def _left_ready(row: Row, target: WorkerState, detail: str, at: float) -> Row:
+    ready_for_s = at - row.since if row.state is WorkerState.READY else row.ready_for_s
+    return replace(row, state=target, since=at, detail=detail, ready_for_s=ready_for_s)
+
+
+def _order(row: Row) -> tuple[bool, int, str]:
+    number = row.worker_id.rpartition("-")[2]
+    return (
+        row.role is Role.DECODE,
+        int(number) if number.isdecimal() else 0,
+        row.worker_id,
+    )
+
+
+def _member(row: Row) -> Member:
+    return Member(
+        row.worker_id, row.role, row.state, row.info, row.detail, restarts=row.incarnation - 1
+    )

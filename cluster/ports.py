@@ -1,0 +1,153 @@
+"""What the controller needs from the processes it looks after, and from whoever starts them.
+
+`WorkerProcess` and `RouterProcess` are plain classes elsewhere; their methods are called by name
+through a `Handle`. All of them return quickly, and what they return crosses a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from baton.ids import RouterId, WorkerId
+from baton.messages import ClusterView, Role, WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StartProgress:
+    """What a worker is doing, as it says itself."""
+
+    phase: str = ""
+    fraction: float | None = None
+    """Share of the start-up that is done, 0 to 1; None = unknown."""
+    ready: WorkerInfo | None = None
+    error: Mapping[str, str] | None = None
+    """Why it failed: the wire form of a StartupError or a BatonError."""
+    alive: bool = True
+    """False once its engine has died; the reason is in `error`, if it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterProgress:
+    """What a router is doing, as it says itself."""
+
+    ready_url: str | None = None
+    """Where clients reach it, such as http://127.0.0.1:8000; None = not yet."""
+    error: Mapping[str, str] | None = None
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One incarnation of one worker, and the core that is its own on a machine without a GPU."""
+
+    worker_id: WorkerId
+    role: Role
+    incarnation: int
+    core_index: int
+
+
+class WorkerProcess(Protocol):
+    """One worker: an engine and its service. Built by settings, placement and digest."""
+
+    def start(self) -> None:
+        """Begins the start-up on a thread of its own and returns."""
+
+    def progress(self) -> StartProgress:
+        """Cheap; asked at every health interval."""
+        ...
+
+    def drain(self, timeout_s: float) -> None:
+        """From now on refuses new requests; running ones may take `timeout_s`. Returns at once."""
+
+    def drained(self) -> bool:
+        """Whether no request runs any more."""
+        ...
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends the engine and leaves no process behind but its own."""
+
+    def pids(self) -> list[int]:
+        """Every process of this worker, its own first."""
+        ...
+
+
+class RouterProcess(Protocol):
+    """One router: the front door. Built by settings, router id and digest."""
+
+    def start(self) -> None:
+        """Begins the start-up on a thread of its own and returns."""
+
+    def progress(self) -> RouterProgress:
+        """Cheap; asked at every health interval."""
+        ...
+
+    def set_view(self, view: ClusterView) -> None:
+        """Replaces the members it may send requests to. An older version is ignored."""
+
+    def status(self) -> dict[str, Any]:
+        """Counters for people, in what JSON can hold."""
+        ...
+
+    def drain(self, timeout_s: float) -> None:
+        """From now on refuses new requests; running ones may take `timeout_s`. Returns at once."""
+
+    def drained(self) -> bool:
+        """Whether no request runs any more."""
+        ...
+
+    def stop(self, timeout_s: float) -> None:
+        """Closes the port and ends."""
+
+
+class Handle(Protocol):
+    """One running process, seen from the controller."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id on its own machine."""
+        ...
+
+    async def call(self, method: str, *args: object, timeout_s: float) -> Any:
+        """What the method returned.
+
+        Raises BatonError: WORKER_LOST when the process is gone, DEADLINE_EXCEEDED when it did not
+        answer in time, INTERNAL when the method raised anything else; what it raised as BatonError
+        or StartupError is raised as it is.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """Lets the process end by itself, so that it can tidy up, and kills it if it does not.
+
+        Waits, within a bound, until it is gone. Never raises.
+        """
+        ...
+
+    async def kill(self) -> None:
+        """Ends the process at once and waits, within a bound, until it is gone. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A worker that an earlier controller left running."""
+
+    placement: Placement
+    handle: Handle
+
+
+class ActorFactory(Protocol):
+    """Whoever can start processes. On cancellation it leaves none behind."""
+
+    async def adopt(self) -> Sequence[Adopted]:
+        """The workers of this cluster that already run; leftover routers are ended."""
+        ...
+
+    async def worker(self, placement: Placement) -> Handle:
+        """A new worker process, not yet started. Raises BatonError or StartupError."""
+        ...
+
+    async def router(self, router_id: RouterId, incarnation: int) -> Handle:
+        """A new router process, not yet started. Raises BatonError or StartupError."""
+        ...

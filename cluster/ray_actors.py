@@ -1,0 +1,231 @@
+"""Plain classes as Ray actors: the one place that sets name, lifetime, concurrency, resources.
+
+Actors are named, in the namespace of the cluster. On a Ray of our own they end with this process;
+on a joined Ray they are detached, so that a restarted controller finds its workers again by name.
+Ray never restarts them: supervision does. Ray's errors become Baton's here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from baton.errors import BatonError, Reason, StartupError
+from baton.ids import RouterId, WorkerId
+from baton.messages import Role
+from cluster.ports import Adopted, Placement
+
+_log = logging.getLogger(__name__)
+_KILL_TIMEOUT_S = 5.0
+_ADOPT_TIMEOUT_S = 10.0
+# Progress must be answered while a slow call runs, and nothing more.
+_CONCURRENCY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSpec:
+    """What to run, with which resources. `env` is set before the class is imported."""
+
+    cls: type
+    args: tuple[object, ...] = ()
+    cpus: float = 0.0
+    gpus: float = 0.0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class RayHandle:
+    """One actor. It is made by the factory, and whoever holds it has to kill it."""
+
+    def __init__(self, actor: Any, name: str, pid: int) -> None:
+        self._actor = actor
+        self._name = name
+        self._pid = pid
+
+    @property
+    def pid(self) -> int:
+        """The actor's process."""
+        return self._pid
+
+    async def call(self, method: str, *args: object, timeout_s: float) -> Any:
+        """What the method returned; errors as in `cluster.ports.Handle`."""
+        return await _answer(getattr(self._actor, method).remote(*args), self._name, timeout_s)
+
+    async def leave(self) -> None:
+        """Ends the process the way Python ends, a few seconds at most, then as `kill` does."""
+        with contextlib.suppress(BatonError, StartupError):
+            await _answer(self._actor.__ray_terminate__.remote(), self._name, _KILL_TIMEOUT_S)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends the process and waits for that, a few seconds at most."""
+        await _kill(self._actor, self._name)
+
+
+class RayActorFactory:
+    """Starts workers and routers as actors; `worker` and `router` say what each of them is."""
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        detached: bool,
+        worker: Callable[[Placement], ActorSpec],
+        router: Callable[[RouterId, int], ActorSpec],
+    ) -> None:
+        self._namespace = namespace
+        self._detached = detached
+        self._worker = worker
+        self._router = router
+
+    async def adopt(self) -> Sequence[Adopted]:
+        """The workers that are there by name. Other actors of the cluster are ended."""
+        adopted: list[Adopted] = []
+        for name in await asyncio.to_thread(named_actors, self._namespace):
+            actor = await asyncio.to_thread(_by_name, name, self._namespace)
+            if actor is None:
+                continue
+            placement = _parsed(name)
+            pid = None if placement is None else await _pid_or_none(actor, name)
+            if placement is None or pid is None:
+                await _kill(actor, name)
+            else:
+                adopted.append(Adopted(placement, RayHandle(actor, name, pid)))
+        return adopted
+
+    async def worker(self, placement: Placement) -> RayHandle:
+        """A new worker actor; waits until Ray has room for it and its class is built."""
+        return await self._start(_worker_name(placement), self._worker(placement))
+
+    async def router(self, router_id: RouterId, incarnation: int) -> RayHandle:
+        """A new router actor."""
+        name = f"router:{router_id}:{incarnation}"
+        return await self._start(name, self._router(router_id, incarnation))
+
+    async def _start(self, name: str, spec: ActorSpec) -> RayHandle:
+        import ray
+
+        remote = ray.remote(spec.cls).options(**self._options(name, spec))
+        # Exporting a class talks to Ray's control store, which may be far away.
+        actor = await asyncio.to_thread(remote.remote, *spec.args)
+        try:
+            pid = await _answer(actor.__ray_call__.remote(_own_pid), name, None)
+        except BaseException:
+            await asyncio.shield(_kill(actor, name))
+            raise
+        return RayHandle(actor, name, pid)
+
+    def _options(self, name: str, spec: ActorSpec) -> dict[str, Any]:
+        env = {"env_vars": dict(spec.env)} if spec.env else {}
+        return {
+            "name": name,
+            "namespace": self._namespace,
+            "lifetime": "detached" if self._detached else None,
+            "num_cpus": spec.cpus,
+            "num_gpus": spec.gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": _CONCURRENCY,
+            "runtime_env": env,
+        }
+
+
+def named_actors(namespace: str) -> list[str]:
+    """The names of the living actors in one namespace."""
+    import ray
+
+    listed = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(item["name"] for item in listed if item["namespace"] == namespace)
+
+
+async def end_cluster(namespace: str) -> list[str]:
+    """Kills every actor of one cluster on the Ray that this process joined; returns their names."""
+    names = await asyncio.to_thread(named_actors, namespace)
+    for name in names:
+        actor = await asyncio.to_thread(_by_name, name, namespace)
+        if actor is not None:
+            await _kill(actor, name)
+    return names
+
+
+async def _answer(ref: Any, name: str, timeout_s: float | None) -> Any:
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(ref.future()), timeout_s)
+    except TimeoutError as error:
+        message = f"{name} did not answer within {timeout_s} s"
+        raise BatonError(Reason.DEADLINE_EXCEEDED, message) from error
+    except RayTaskError as error:
+        raise _raised(error, name) from error
+    except RayActorError as error:
+        raise BatonError(Reason.WORKER_LOST, f"{name} is gone: {_end_of(error)}") from error
+    except RayError as error:
+        raise BatonError(Reason.INTERNAL, f"{name}: {_cause(error)}") from error
+
+
+def _raised(error: Any, name: str) -> BatonError | StartupError:
+    cause = error.cause
+    if isinstance(cause, BatonError | StartupError):
+        return cause
+    return BatonError(Reason.INTERNAL, f"{name}: {type(cause).__name__}: {_cause(cause)}")
+
+
+def _cause(error: BaseException) -> str:
+    # Ray appends tracebacks and advice; the last line that says something names the error.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _end_of(error: BaseException) -> str:
+    # "… Worker exit detail: <what happened>. <more>. Some common causes include: <a page>"
+    detail = _cause(error).rpartition("Worker exit detail: ")[2]
+    return detail.partition(" Some common causes")[0][:300]
+
+
+async def _kill(actor: Any, name: str) -> None:
+    import ray
+
+    ray.kill(actor, no_restart=True)
+    try:
+        await _answer(actor.__ray_ready__.remote(), name, _KILL_TIMEOUT_S)
+    except BatonError as error:
+        if error.reason is Reason.DEADLINE_EXCEEDED:
+            _log.warning("%s did not end within %s s", name, _KILL_TIMEOUT_S)
+
+
+async def _pid_or_none(actor: Any, name: str) -> int | None:
+    try:
+        pid: int = await _answer(actor.__ray_call__.remote(_own_pid), name, _ADOPT_TIMEOUT_S)
+    except BatonError:
+        return None
+    return pid
+
+
+def _own_pid(_self: object) -> int:
+    return os.getpid()
+
+
+def _by_name(name: str, namespace: str) -> Any:
+    import ray
+
+    try:
+        return ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return None
+
+
+def _worker_name(placement: Placement) -> str:
+    return f"worker:{placement.worker_id}:{placement.incarnation}:{placement.core_index}"
+
+
+def _parsed(name: str) -> Placement | None:
+    match name.split(":"):
+        case ["worker", worker_id, incarnation, core]:
+            role = Role(worker_id.partition("-")[0])
+            return Placement(WorkerId(worker_id), role, int(incarnation), int(core))
+    return None

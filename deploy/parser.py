@@ -1,0 +1,116 @@
+"""What the command line understands, and how it helps."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_SERVE = """examples:
+  baton serve                                  the demo model, one prefill and one decode worker
+  baton serve --model ./my-model --decode 2    a model folder in the Hugging Face layout
+  baton serve --config baton.yaml --port 9000 --set engine.kv_cache_gib=4
+"""
+_ASK = """examples:
+  baton ask "def fibonacci(n):" --max-tokens 64
+  baton ask --chat "Who are you?" --temperature 0
+  baton ask "Hello" --url http://127.0.0.1:9000 --json
+"""
+_CONFIG = """examples:
+  baton config show                 what differs from the defaults
+  baton config show --all           every setting with its meaning: a file to start from
+  baton config check --config baton.yaml
+"""
+
+# Options of `serve` that are short for a setting.
+SHORTCUTS = {
+    "model": "model.path",
+    "prefill": "prefill.workers",
+    "decode": "decode.workers",
+    "routers": "router.routers",
+    "host": "router.host",
+    "port": "router.port",
+    "device": "engine.device",
+}
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of the whole command line; `command` names the command."""
+    parser = argparse.ArgumentParser(
+        prog="baton",
+        description="Serve a language model from a pool of prefill and a pool of decode workers.",
+        epilog="`baton COMMAND --help` explains a command. Exit codes: 0 well, 1 failed, 2 usage.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _serve(_add(commands, "serve", "start a cluster here and keep it until Ctrl-C", _SERVE))
+    _status(_add(commands, "status", "show what runs"))
+    _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
+    _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
+    _config(commands)
+    _add(commands, "version", "print the versions of Baton and of what it stands on")
+    return parser
+
+
+def _add(commands: Any, name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name.rsplit(maxsplit=1)[-1],
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=name)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (YAML)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, such as engine.kv_cache_gib=4; may be repeated",
+    )
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.add_argument("--model", metavar="PATH", help="model folder (model.path)")
+    parser.add_argument("--prefill", type=int, metavar="N", help="prefill workers")
+    parser.add_argument("--decode", type=int, metavar="N", help="decode workers")
+    parser.add_argument("--routers", type=int, metavar="N", help="router processes")
+    parser.add_argument("--host", help="address that clients reach (default: loopback only)")
+    parser.add_argument("--port", type=int, help="HTTP port; 0 = any free one")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where engines compute")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _ask(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    parser.add_argument("prompt", help="the text to go on from, or the message with --chat")
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--temperature", type=float, metavar="T", help="0 = greedy")
+    parser.add_argument("--chat", action="store_true", help="ask as a chat message")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="a router's address (default: the cluster of this user)")
+
+
+def _config(commands: Any) -> None:
+    config = commands.add_parser("config", help="show or check the settings")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    show = _add(actions, "config show", "print the settings in effect as YAML", _CONFIG)
+    show.add_argument("--all", action="store_true", help="defaults as well")
+    check = _add(actions, "config check", "say what is wrong with the settings", _CONFIG)
+    for parser in (show, check):
+        _add_settings(parser)

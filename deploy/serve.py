@@ -1,0 +1,289 @@
+"""`baton serve`: checks, starts Ray and the cluster, waits for a signal, and cleans up.
+
+Everything that can be refused is refused before anything starts. The first signal drains, the
+second kills; either way no process, no shared memory and no state file stays behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from baton.errors import BatonError, StartupError, StartupFault
+from baton.ids import RouterId
+from baton.log import configure_logging
+from baton.settings import PoolSettings, Settings
+from baton.tasks import Tasks
+from cluster.controller import ClusterStatus, Controller
+from cluster.plan import plan_of
+from cluster.ports import ActorFactory, Placement
+from cluster.ray_actors import ActorSpec, RayActorFactory
+from cluster.ray_runtime import (
+    RayOptions,
+    RayRuntime,
+    find_ray,
+    remove_stale_folders,
+    start_or_join,
+)
+from deploy.model import resolved
+from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
+from deploy.table import Screen
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The actors' classes, and what the checks before the start found out."""
+
+    worker: type
+    router: type
+    digest: str
+    model: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What one run of `serve` works with, fixed before anything is started."""
+
+    settings: Settings
+    classes: Classes
+    home: RunDir
+    screen: Screen
+    began_s: float
+
+
+def serve(settings: Settings, *, classes: Classes | None = None) -> int:
+    """Serves until a signal comes; returns the exit code. Raises StartupError, BatonError.
+
+    `classes` replaces the real workers and routers, which need vLLM.
+    """
+    began_s = time.monotonic()
+    configure_logging(settings.log.level, settings.log.format)
+    home = run_dir(settings.cluster.run_dir)
+    home.prepare()
+    _refuse_second(home, settings.cluster.name)
+    _check_port(settings)
+    remove_stale_folders(home.path)
+    found = real_classes(settings) if classes is None else classes
+    launch = Launch(resolved(settings), found, home, Screen(), began_s)
+    launch.screen.say(f"starting {found.model} on {found.device}")
+    return _with_ray(launch)
+
+
+def real_classes(settings: Settings) -> Classes:
+    """Workers and routers on vLLM. Raises StartupError for what is certain to fail."""
+    from deploy.model import model_path, served_name
+    from deploy.router_process import RouterProcess
+    from deploy.worker_process import WorkerProcess
+    from engine import preflight
+
+    machine = preflight.this_machine()
+    found = preflight.check(settings, model_path(settings), machine)
+    if find_ray(settings.cluster.ray_address) is None:
+        preflight.check_memory(settings, found, machine.available_bytes)
+    return Classes(WorkerProcess, RouterProcess, found.digest, served_name(settings), found.device)
+
+
+def worker_spec(settings: Settings, classes: Classes, placement: Placement) -> ActorSpec:
+    """How one worker runs as an actor."""
+    pool: PoolSettings = getattr(settings, placement.role.value)
+    gpus = pool.gpus_per_worker
+    if gpus is None:
+        gpus = settings.engine.tensor_parallel_size if classes.device == "cuda" else 0
+    args = (
+        settings.model_dump(),
+        placement.worker_id,
+        placement.incarnation,
+        placement.role.value,
+        placement.core_index,
+        classes.digest,
+    )
+    return ActorSpec(classes.worker, args, pool.cpus_per_worker, gpus)
+
+
+def router_spec(settings: Settings, classes: Classes, router_id: RouterId) -> ActorSpec:
+    """How one router runs as an actor."""
+    return ActorSpec(classes.router, (settings.model_dump(), router_id, classes.digest))
+
+
+def _with_ray(launch: Launch) -> int:
+    settings = launch.settings
+    record: Record | None = None
+    runtime: RayRuntime | None = None
+    failed = True
+    try:
+        with _interruptible():
+            runtime = start_or_join(_ray_options(launch))
+        record = Record(launch.home, _state(launch, runtime))
+        code = asyncio.run(_run(launch, runtime, record))
+        failed = code != 0
+    finally:
+        with _uninterrupted():
+            logs = launch.home.logs(settings.cluster.name) if failed else None
+            if runtime is not None:
+                runtime.shutdown(keep_logs_in=logs)
+            if record is not None:
+                record.close()
+    return code
+
+
+async def _run(launch: Launch, runtime: RayRuntime, record: Record) -> int:
+    watcher = _Watcher(launch, record)
+    plan = plan_of(launch.settings, launch.classes.digest)
+    controller = Controller(_factory(launch, runtime), plan, watcher.show)
+    async with Tasks("serve") as tasks:
+        running = tasks.spawn(_quietly(controller), "run the cluster")
+        _on_signals(_Signals(controller, running, launch.screen).arrived)
+        with launch.screen:
+            await asyncio.wait((running,))
+        await controller.kill()
+    if running.cancelled():
+        launch.screen.say("killed")
+        return 1
+    error = running.result()
+    if error is not None:
+        raise error
+    launch.screen.say("stopped")
+    return 0
+
+
+async def _quietly(controller: Controller) -> Exception | None:
+    # An error of the start is the user's to read once, not a fault of the task.
+    try:
+        await controller.run()
+    except (StartupError, BatonError) as error:
+        return error
+    return None
+
+
+class _Signals:
+    """The first signal stops gently, the second at once."""
+
+    def __init__(self, controller: Controller, running: asyncio.Task[Any], screen: Screen) -> None:
+        self._controller = controller
+        self._running = running
+        self._screen = screen
+        self._asked = False
+
+    def arrived(self) -> None:
+        if self._asked:
+            self._running.cancel()
+            return
+        self._asked = True
+        self._screen.say("stopping: running requests may finish; once more to stop at once")
+        self._controller.ask_to_stop()
+
+
+class _Watcher:
+    """Shows each status, keeps the state file, and says once that all is ready."""
+
+    def __init__(self, launch: Launch, record: Record) -> None:
+        self._launch = launch
+        self._record = record
+        self._announced = False
+
+    def show(self, status: ClusterStatus) -> None:
+        self._launch.screen.show(status)
+        self._record.update(status.phase, status.url)
+        if status.phase == "serving" and not self._announced:
+            self._announced = True
+            took_s = time.monotonic() - self._launch.began_s
+            model = self._launch.classes.model
+            self._launch.screen.say(f"ready: {status.url}/v1 (model {model}) in {took_s:.1f} s")
+
+
+def _factory(launch: Launch, runtime: RayRuntime) -> ActorFactory:
+    settings, classes = launch.settings, launch.classes
+    return RayActorFactory(
+        settings.cluster.name,
+        detached=not runtime.owned,
+        worker=lambda placement: worker_spec(settings, classes, placement),
+        router=lambda router_id, _: router_spec(settings, classes, router_id),
+    )
+
+
+def _ray_options(launch: Launch) -> RayOptions:
+    settings = launch.settings
+    pools = (settings.prefill, settings.decode)
+    return RayOptions(
+        address=settings.cluster.ray_address,
+        namespace=settings.cluster.name,
+        bind_host=settings.cluster.bind_host,
+        run_dir=launch.home.path,
+        object_store_mib=settings.cluster.object_store_mib,
+        cpus=sum(pool.workers * pool.cpus_per_worker for pool in pools),
+    )
+
+
+def _state(launch: Launch, runtime: RayRuntime) -> RunState:
+    process = this_process()
+    return RunState(
+        cluster=launch.settings.cluster.name,
+        pid=process.pid,
+        pid_started=process.started,
+        started_at=time.time(),
+        ray_address=runtime.address,
+        ray_owned=runtime.owned,
+        model=launch.classes.model,
+    )
+
+
+def _refuse_second(home: RunDir, cluster: str) -> None:
+    state = home.read(cluster)
+    if state is not None and state.running():
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"the cluster {cluster!r} already runs (pid {state.pid})",
+            hint="Stop it with `baton down`, or give this one another cluster.name and port.",
+        )
+
+
+def _check_port(settings: Settings) -> None:
+    host, port = settings.router.host, settings.router.port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        what = f"{host}:{port} cannot be listened on: {error.strerror or error}"
+        raise StartupError(StartupFault.PORT_TAKEN, what) from error
+
+
+def _on_signals(arrived: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, arrived)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Until the event loop takes over, each of the signals is a KeyboardInterrupt."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
+    yield
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """The last clean-up is short and bounded; nobody may cut it off half way."""
+    old = [(number, signal.signal(number, signal.SIG_IGN)) for number in _SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in old:
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""The cluster on a screen: a live table on a terminal, one line per change elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from baton.messages import Member
+from cluster.controller import ClusterStatus
+from cluster.fronts import RouterRow
+
+_COLOURS = {"starting": "yellow", "ready": "green", "draining": "cyan", "gone": "red"}
+_COLUMNS = ("worker", "role", "state", "phase", "pid", "address", "restarts")
+_Cells = tuple[str, ...]
+
+
+class Screen:
+    """Shows each status it is given. A context, because a terminal has to be put back in order."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = Console() if console is None else console
+        self._live: Live | None = None
+        self._lines: dict[str, str] = {}
+
+    def say(self, line: str) -> None:
+        """One line for people, above the table."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, status: ClusterStatus) -> None:
+        """Replaces the table, or prints what is new in it."""
+        if self._live is not None:
+            self._live.update(render(cells(status)), refresh=True)
+            return
+        for row in cells(status):
+            self._print_if_new(row)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _print_if_new(self, row: _Cells) -> None:
+        name, _, state, phase, pid, address, restarts = row
+        words = " ".join(word for word in (state, phase, address) if word)
+        line = f"{name}: {words}{f', pid {pid}' if pid else ''}"
+        line += f", restarts {restarts}" if restarts != "0" else ""
+        # Percentages are for those who watch; a log wants each phase once.
+        known = re.sub(r"\s*\d+ ?%", "", line)
+        if self._lines.get(name) != known:
+            self._lines[name] = known
+            self.say(known)
+
+
+def cells(status: ClusterStatus) -> list[_Cells]:
+    """The rows of the table: workers, then routers."""
+    return [*map(_worker, status.view.members), *map(_router, status.routers)]
+
+
+def cells_of_page(page: Mapping[str, Any]) -> list[_Cells]:
+    """The rows that a router's status page holds."""
+    return [
+        (
+            str(member["worker_id"]),
+            str(member["role"]),
+            str(member["state"]),
+            str(member["detail"] or ""),
+            str(member["pid"] or ""),
+            str(member["address"] or ""),
+            str(member["restarts"]),
+        )
+        for member in page.get("members", ())
+    ]
+
+
+def render(rows: list[_Cells]) -> Table:
+    """The table itself."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=column != "phase")
+    for row in rows:
+        colour = _COLOURS.get(row[2], "")
+        table.add_row(*row[:2], f"[{colour}]{row[2]}[/]" if colour else row[2], *row[3:])
+    return table
+
+
+def _worker(member: Member) -> _Cells:
+    pid = str(member.info.pid) if member.info else ""
+    address = member.info.address if member.info else ""
+    return (
+        member.worker_id,
+        member.role.value,
+        member.state.value,
+        member.detail,
+        pid,
+        address,
+        str(member.restarts),
+    )
+
+
+def _router(row: RouterRow) -> _Cells:
+    pid = str(row.pid) if row.pid else ""
+    return (
+        row.router_id,
+        "router",
+        row.state.value,
+        row.detail,
+        pid,
+        row.url or "",
+        str(row.restarts),
+    )

@@ -1,0 +1,184 @@
+"""One worker's process: an engine, its two roles, and the gRPC service before them.
+
+A plain class that `cluster` turns into an actor. Everything runs on an event loop in a thread of
+its own, so that the actor's methods answer at once. vLLM is imported only there, after the
+environment it reads has been set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from baton.clock import MonotonicClock
+from baton.errors import BatonError
+from baton.ids import WorkerId
+from baton.log import configure_logging
+from baton.messages import Role, WorkerInfo
+from baton.settings import Settings, extend_process_environ
+from baton.wire import worker_pb2 as wire
+from cluster.ports import StartProgress
+from decode_worker import DecodeRole, SoloRole
+from deploy.loop_thread import LoopThread
+from deploy.model import model_path, resolved, served_name
+from engine import preflight
+from engine.environment import cores_for, engine_environment
+from engine.ports import Engine, EngineFacts
+from engine.service import WorkerServer
+from engine.start_report import read_report, report_path
+from engine.worker import Limits, Worker
+from kv_transfer.handoff import Handoff, handoff_for
+from prefill_worker import PrefillRole
+
+_ENGINE_STOP_S = 1.0
+
+
+class WorkerProcess:
+    """Implements `cluster.ports.WorkerProcess`."""
+
+    def __init__(
+        self,
+        settings_dump: Mapping[str, Any],
+        worker_id: str,
+        incarnation: int,
+        role: str,
+        core_index: int,
+        digest: str,
+    ) -> None:
+        self._settings = resolved(Settings.model_validate(settings_dump))
+        self._worker_id = WorkerId(worker_id)
+        self._incarnation = incarnation
+        self._role = Role(role)
+        self._core_index = core_index
+        self._digest = digest
+        self._loop = LoopThread("worker")
+        self._ready: WorkerInfo | None = None
+        self._error: Mapping[str, str] | None = None
+        self._engine: Engine | None = None
+        self._worker: Worker | None = None
+        self._server: WorkerServer | None = None
+        self._draining: Future[int] | None = None
+
+    # -- called by the controller
+
+    def start(self) -> None:
+        configure_logging(self._settings.log.level, self._settings.log.format)
+        self._loop.start(self._start, self._set_error)
+
+    def progress(self) -> StartProgress:
+        phase = "ready" if self._ready else read_report(report_path(os.getpid())).phase
+        return StartProgress(
+            phase=phase, ready=self._ready, error=self._error, alive=self._error is None
+        )
+
+    def drain(self, timeout_s: float) -> None:
+        if self._worker is not None and self._draining is None:
+            self._draining = self._loop.submit(self._worker.drain(timeout_s))
+
+    def drained(self) -> bool:
+        return self._worker is None or self._worker.legs == 0
+
+    def stop(self, timeout_s: float) -> None:
+        self._loop.stop(self._stop(), timeout_s)
+
+    def pids(self) -> list[int]:
+        engine = [] if self._ready is None else [self._ready.engine_pid]
+        return [os.getpid(), *engine]
+
+    # -- on the loop
+
+    async def _start(self) -> None:
+        self._ready = await self._start_all()
+
+    def _set_error(self, error: Mapping[str, str]) -> None:
+        self._error = error
+
+    async def _start_all(self) -> WorkerInfo:
+        settings = self._settings
+        found = preflight.check(settings, model_path(settings), preflight.this_machine())
+        transfer = settings.kv_transfer
+        handoff = handoff_for(transfer.connector, transfer.abort_timeout_s, transfer.ucx_tls)
+        self._set_environment(found.device, handoff)
+        self._engine = await _start_engine(settings, found, handoff)
+        self._worker = Worker(
+            self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
+        )
+        self._server = WorkerServer(self._worker)
+        port = self._server.bind(settings.cluster.bind_host)
+        info = self._info(self._engine.facts, handoff, port)
+        await self._server.start(info)
+        return info
+
+    def _set_environment(self, device: str, handoff: Handoff) -> None:
+        settings = self._settings
+        host = settings.cluster.bind_host
+        available = tuple(sorted(os.sched_getaffinity(0)))
+        cores = cores_for(self._core_index, settings.engine.cpu_threads, available)
+        threads = settings.engine.cpu_threads
+        extend_process_environ(engine_environment(device, threads, cores, host))
+        extend_process_environ(handoff.environment(host))
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        pool = settings.prefill if self._role is Role.PREFILL else settings.decode
+        return Limits(
+            queued_requests_max=pool.max_queued_requests,
+            retry_after_s=settings.router.retry_after_s,
+            silence_timeout_s=settings.engine.step_silence_timeout_s,
+        )
+
+    def _info(self, facts: EngineFacts, handoff: Handoff, port: int) -> WorkerInfo:
+        return WorkerInfo(
+            worker_id=self._worker_id,
+            incarnation=self._incarnation,
+            role=self._role,
+            address=f"{self._settings.cluster.bind_host}:{port}",
+            config_digest=self._digest,
+            connector=handoff.name,
+            dispatch=handoff.dispatch,
+            served_model=served_name(self._settings),
+            max_model_len_tokens=facts.max_model_len_tokens,
+            block_size_tokens=facts.block_size_tokens,
+            kv_blocks=facts.kv_blocks,
+            dtype=facts.dtype,
+            device=facts.device,
+            vllm_version=facts.vllm_version,
+            pid=os.getpid(),
+            engine_pid=facts.pid,
+        )
+
+    def _failed(self, error: BatonError) -> None:
+        self._set_error(error.to_wire())
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(grace_s=0.5)
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.shutdown, _ENGINE_STOP_S)
+
+
+def _roles(handoff: Handoff) -> dict[int, Any]:
+    # Every worker can run every kind of leg; which ones it gets is the router's choice.
+    return {
+        wire.LEG_PREFILL: PrefillRole(handoff),
+        wire.LEG_DECODE: DecodeRole(handoff),
+        wire.LEG_SOLO: SoloRole(),
+    }
+
+
+async def _start_engine(settings: Settings, found: preflight.Preflight, handoff: Handoff) -> Engine:
+    # Late: importing vLLM takes seconds and reads the environment set above.
+    from engine.core import EngineCore, EngineSpec
+
+    spec = EngineSpec(
+        model_path=found.model.path,
+        served_name=served_name(settings),
+        device=found.device,
+        dtype=found.dtype,
+        settings=settings,
+        transfer_config=handoff.transfer_config(found.device),
+    )
+    return await EngineCore.start(spec, os.getpid())

@@ -1,0 +1,99 @@
+"""Workers and routers without an engine: what Ray runs in these tests."""
+
+import os
+import signal
+import threading
+from typing import Any
+
+from baton.errors import BatonError, Reason
+from baton.messages import ClusterView, Role
+from cluster.ports import RouterProgress, StartProgress
+from tests.unit.cluster.samples import DIGEST, info
+
+
+class TinyWorker:
+    """Ready at once; its pid is its info's pid."""
+
+    def __init__(
+        self,
+        settings_dump: dict[str, Any],
+        worker_id: str,
+        incarnation: int,
+        role: str,
+        core_index: int,
+        digest: str,
+    ) -> None:
+        self.ready = info(worker_id, incarnation, Role(role), digest)
+        self.core_index = core_index
+
+    def start(self) -> None: ...
+
+    def progress(self) -> StartProgress:
+        return StartProgress("ready", ready=self.ready)
+
+    def drain(self, timeout_s: float) -> None: ...
+
+    def drained(self) -> bool:
+        return True
+
+    def stop(self, timeout_s: float) -> None: ...
+
+    def pids(self) -> list[int]:
+        return [os.getpid()]
+
+    def env(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+    def groups(self) -> tuple[int, bool]:
+        """Its process group, and whether a Ctrl-C would reach it from another one."""
+        return os.getpgid(0), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def refuse(self) -> None:
+        raise BatonError(Reason.WORKER_FULL, "no room", retry_after_s=2.0)
+
+    def break_down(self) -> None:
+        raise ValueError("not like this")
+
+    def hang(self) -> None:
+        threading.Event().wait(30)
+
+
+class TinyRouter:
+    """Ready at once, and remembers the version of its view."""
+
+    def __init__(self, settings_dump: dict[str, Any], router_id: str, digest: str) -> None:
+        self.view = ClusterView(-1)
+
+    def start(self) -> None: ...
+
+    def progress(self) -> RouterProgress:
+        return RouterProgress("http://127.0.0.1:1")
+
+    def set_view(self, view: ClusterView) -> None:
+        self.view = view
+
+    def status(self) -> dict[str, Any]:
+        return {"ready": len(self.view.ready(Role.DECODE))}
+
+    def drain(self, timeout_s: float) -> None: ...
+
+    def drained(self) -> bool:
+        return True
+
+    def stop(self, timeout_s: float) -> None: ...
+
+
+def main(run_dir: str) -> int:
+    """`baton serve` with these classes, in a process of its own."""
+    from baton.settings import load
+    from deploy.serve import Classes, serve
+
+    overrides = {
+        "cluster.run_dir": run_dir,
+        "cluster.ray_address": "local",
+        "router.port": 0,
+        "cluster.restart_backoff_s": 0.1,
+        "cluster.health_interval_s": 0.2,
+    }
+    settings = load(None, {}, overrides).settings
+    return serve(settings, classes=Classes(TinyWorker, TinyRouter, DIGEST, "tiny", "cpu"))

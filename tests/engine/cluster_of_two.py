@@ -1,0 +1,157 @@
+"""A prefill and a decode worker, each in a process of its own, without Ray or router."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from baton.messages import WorkerInfo
+from baton.settings import Settings
+from benchmarks import reference
+from tests.engine.corrupting_connector import CorruptibleHandoff
+
+DIGEST = "0123456789abcdef"
+START_S = 110.0
+STOP_S = 20.0
+LEFTOVERS_S = 5.0
+SETTINGS: dict[str, Any] = {
+    **reference.SETTINGS,
+    "kv_transfer": {"abort_timeout_s": 6.0},
+    "log": {"level": "warning"},
+}
+
+
+def work(control: Connection, name: str, role: str, index: int) -> None:
+    """The life of one worker's process: start, answer questions about progress, stop."""
+    import deploy.worker_process as composition
+
+    _own_resource_tracker()
+    composition.handoff_for = lambda _name, lease_s, ucx_tls: CorruptibleHandoff(lease_s, ucx_tls)
+    dump = Settings.model_validate(SETTINGS).model_dump()
+    worker = composition.WorkerProcess(dump, name, 1, role, index, DIGEST)
+    worker.start()
+    while control.recv() == "progress":
+        control.send(worker.progress())
+    worker.stop(STOP_S)
+
+
+def _own_resource_tracker() -> None:
+    # As in a process that was not started by `multiprocessing`: its tracker removes the semaphores
+    # that killed engines leave. The test's own tracker would do so only after the tests.
+    tracker = resource_tracker._resource_tracker
+    tracker._fd = tracker._pid = None
+
+
+@dataclass
+class Started:
+    """One worker, seen from the test's process."""
+
+    process: BaseProcess
+    control: Connection
+    info: WorkerInfo
+
+    def progress(self) -> Any:
+        """Ask the worker's owner how it is."""
+        self.control.send("progress")
+        assert self.control.poll(10), "the worker's process does not answer"
+        return self.control.recv()
+
+
+class ClusterOfTwo:
+    """Both workers. `stop` ends them, `leftovers` tells what outlived that."""
+
+    def __init__(self) -> None:
+        self._shared_before = shared_memory()
+        context = multiprocessing.get_context("spawn")
+        starting = [_start(context, i, role) for i, role in enumerate(("prefill", "decode"))]
+        try:
+            self.prefill, self.decode = (_ready(*each) for each in starting)
+        except BaseException:
+            for process, _ in starting:
+                process.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ask both to stop, and insist."""
+        workers = (self.prefill, self.decode)
+        for worker in workers:
+            if worker.process.is_alive():
+                worker.control.send("stop")
+        for worker in workers:
+            worker.process.join(STOP_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                raise AssertionError(f"{worker.info.worker_id} did not stop in {STOP_S} s")
+
+    def leftovers(self) -> list[str]:
+        """Processes and shared memory that should be gone, and are not within some seconds."""
+        until(lambda: not self._left(), LEFTOVERS_S)
+        return self._left()
+
+    def _left(self) -> list[str]:
+        pids = [p for w in (self.prefill, self.decode) for p in (w.info.pid, w.info.engine_pid)]
+        alive = [f"process {pid}" for pid in pids if is_alive(pid)]
+        return alive + sorted(shared_memory() - self._shared_before)
+
+
+def _start(context: Any, index: int, role: str) -> tuple[BaseProcess, Connection]:
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=work, args=(theirs, f"{role}-0", role, index), name=f"{role}-0"
+    )
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _ready(process: BaseProcess, control: Connection) -> Started:
+    give_up_at = time.monotonic() + START_S
+    while time.monotonic() < give_up_at:
+        control.send("progress")
+        progress = control.recv()
+        if progress.error is not None:
+            raise AssertionError(f"{process.name} did not start: {progress.error}")
+        if progress.ready is not None:
+            return Started(process, control, progress.ready)
+        time.sleep(0.2)
+    raise AssertionError(f"{process.name} was not ready in {START_S} s")
+
+
+def shared_memory() -> set[str]:
+    """What lies in shared memory; Ray's own belongs to others."""
+    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith("plasma")}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    """Wait for a process to end."""
+    return until(lambda: not is_alive(pid), seconds)
+
+
+def until(done: Callable[[], bool], seconds: float) -> bool:
+    """Wait for something, and tell whether it came."""
+    give_up_at = time.monotonic() + seconds
+    while not done() and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    return done()
+
+
+def kill(pid: int) -> None:
+    """As `kill -9` does it."""
+    os.kill(pid, 9)

@@ -1,0 +1,76 @@
+"""One reference run and one pair of engines serve every test of this tier."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.oracle import Answer
+from benchmarks.reference import Question, answers
+from tests.engine.cluster_of_two import ClusterOfTwo
+from tests.engine.pair import Pair
+from tests.engine.prompts import prompt, varied_lengths
+
+HERE = Path(__file__).parent
+LAST = "test_worker_death.py"
+"""Leaves no engine behind for others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark this folder's tests and put the ones that kill engines last."""
+    mine = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in mine:
+        item.add_marker(pytest.mark.engine)
+        item.add_marker(pytest.mark.timeout(300))
+    order = iter(sorted(mine, key=lambda item: item.path.name == LAST))
+    items[:] = [next(order) if item in mine else item for item in items]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions and what one plain engine answers."""
+
+    questions: tuple[Question, ...]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Everything the reference engine was asked, by the test that wants it."""
+
+    varied: Asked
+    long: Asked
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    """Answers of one vLLM engine, which has ended."""
+    varied = [Question(prompt(n, i), 24) for i, n in enumerate(varied_lengths())]
+    long = [Question(prompt(300 + 40 * i, 100 + i), 32) for i in range(8)]
+    found = answers([*varied, *long])
+    cut = len(varied)
+    return Reference(
+        Asked(tuple(varied), tuple(found[:cut])), Asked(tuple(long), tuple(found[cut:]))
+    )
+
+
+@pytest.fixture(scope="session")
+def cluster(reference: Reference) -> Iterator[ClusterOfTwo]:
+    """Both engines; nothing of them may be left at the end."""
+    cluster = ClusterOfTwo()
+    yield cluster
+    cluster.stop()
+    assert cluster.leftovers() == []
+
+
+@pytest_asyncio.fixture
+async def pair(cluster: ClusterOfTwo) -> AsyncIterator[Pair]:
+    """A router's links; no leg may be left at the end."""
+    async with Pair(cluster) as pair:
+        yield pair
+        await pair.prefill.until_idle()
+        await pair.decode.until_idle()

@@ -1,0 +1,118 @@
+"""Requests that are refused for what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.wire.http.support import BODIES, CHAT, House, complete, post
+
+pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("body", ["{", '{"model": "demo"', "null", "[]", "\x00", ""])
+async def test_malformed_json(house: House, path: str, body: str):
+    headers = {"content-type": "application/json"}
+    response = await house.client.post(path, content=body, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_unknown_model(house: House, stream: bool):
+    response = await complete(house, model="other", stream=stream)
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max_tokens": -1},
+        {"max_tokens": "many"},
+        {"temperature": -1},
+        {"temperature": "hot"},
+        {"top_p": 2},
+        {"n": 0},
+        {"prompt": ""},
+        {"prompt": []},
+        {"prompt": {"a": 1}},
+        {"prompt": [999_999_999]},
+        {"logprobs": 1000},
+        {"logit_bias": {"99999999": 1}},
+        {"prompt": "word " * 20_000},
+        {"stop": 5},
+        {"structured_outputs": {"regex": "("}},
+    ],
+    ids=lambda body: str(body)[:24],
+)
+async def test_wrong_completions(house: House, body: dict[str, Any], stream: bool):
+    response = await complete(house, stream=stream, **body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"]
+    assert not house.heart.requests
+
+
+async def test_max_tokens_0_is_a_clean_answer(house: House):
+    response = await complete(house, max_tokens=0)
+    assert response.status_code == 400
+    assert not house.heart.requests
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"kv_transfer_params": {"do_remote_prefill": True}},
+        {"kv_transfer_params": {}},
+        {"ec_transfer_params": {"a": 1}},
+        {"vllm_xargs": {"kv_transfer_params": "x"}},
+    ],
+    ids=str,
+)
+async def test_foreign_kv_is_refused(house: House, path: str, stream: bool, field: dict[str, Any]):
+    response = await post(house, path, stream=stream, **BODIES[path], **field)
+    assert response.status_code == 400
+    assert response.headers["x-baton-reason"] == "unsupported"
+    assert not house.heart.requests
+
+
+async def test_foreign_kv_is_refused_in_messages(house: House):
+    body = {"messages": CHAT, "max_tokens": 4, "kv_transfer_params": {"a": 1}}
+    response = await post(house, "/v1/messages", **body)
+    assert response.status_code == 400
+    assert response.headers["x-baton-reason"] == "unsupported"
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("field", [{"previous_response_id": "resp_1"}, {"background": True}])
+async def test_stored_responses_are_refused(house: House, field: dict[str, Any]):
+    response = await post(house, "/v1/responses", input="Hello", **field)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "unsupported"
+    assert response.json()["error"]["param"] == next(iter(field))
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/v1/chat/completions", {"type": "image_url", "image_url": {"url": "http://x/a.png"}}),
+        ("/v1/chat/completions", {"type": "input_audio", "input_audio": {}}),
+        ("/v1/responses", {"type": "input_image", "image_url": "http://x/a", "detail": "auto"}),
+        ("/v1/messages", {"type": "image", "source": {"type": "url", "url": "http://x/a"}}),
+    ],
+)
+async def test_media_are_refused(house: House, path: str, content: dict[str, Any]):
+    turn = [{"role": "user", "content": [content]}]
+    response = await post(house, path, messages=turn, input=turn, max_tokens=4)
+    assert response.status_code == 400
+    assert response.headers["x-baton-reason"] == "unsupported"
+
+
+async def test_lora_is_refused(house: House):
+    for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+        response = await post(house, path, lora_name="a", lora_path="/a")
+        assert response.status_code == 403
