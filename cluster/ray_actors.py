@@ -182,7 +182,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _end_of(error: BaseException) -> str:
-    # "… Worker exit detail: <what happened>. <more>. Some common causes include: <a page>"
+    # What happened stands between these two phrases, and a page of advice after them.
     detail = _cause(error).rpartition("Worker exit detail: ")[2]
     return detail.partition(" Some common causes")[0][:300]
 

@@ -28,6 +28,7 @@ from typing import Any
 from baton.errors import StartupError, StartupFault
 from baton.settings.model import is_loopback
 from cluster import shared_memory
+from cluster.guard import Guard
 from cluster.processes import Process, descendants, is_alive, kill_all
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ class RayRuntime:
     def __init__(self, address: str, folder: Path | None) -> None:
         self.address = address
         self._folder = folder
+        self._guard = None if folder is None else Guard(folder)
         self._since = time.time()
+        # Whatever else this process has started is not Ray's, and not ours to end.
+        self._others = set(descendants(os.getpid()))
 
     @property
     def owned(self) -> bool:
@@ -85,16 +89,27 @@ class RayRuntime:
         """
         import ray
 
-        mine = descendants(os.getpid()) if self._folder is not None else []
+        mine = self._processes()
         shared = shared_memory.used_by(process.pid for process in mine)
         ray.shutdown()
-        if self._folder is None:
+        if self._folder is None or self._guard is None:
             return
         _end(mine)
         shared_memory.remove_unused(shared | shared_memory.semaphores_since(self._since))
         if keep_logs_in is not None:
             _keep_logs(self._folder, keep_logs_in)
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._guard.dismiss()
+
+    def watch(self) -> None:
+        """Has the processes of this Ray ended by a guard, should this process be killed."""
+        if self._guard is not None:
+            self._guard.watch(self._processes())
+
+    def _processes(self) -> list[Process]:
+        if self._guard is None:
+            return []
+        return [found for found in descendants(os.getpid()) if found not in self._others]
 
 
 def start_or_join(options: RayOptions) -> RayRuntime:
@@ -127,6 +142,7 @@ def _start(options: RayOptions) -> RayRuntime:
     runtime = RayRuntime("local", folder)
     try:
         _init_local(options, folder)
+        runtime.watch()
     except BaseException as error:
         runtime.shutdown()
         # Ray raises what it finds: RuntimeError, ValueError, OSError, its own errors.
@@ -197,8 +213,8 @@ def _found() -> str | None:
     named = os.environ.get("RAY_ADDRESS")  # noqa: TID251
     if named:
         return named
-    # What `ray start` writes. Read by hand: importing Ray settles its authentication for good, and a
-    # Ray of our own needs it settled otherwise than a Ray to join.
+    # What `ray start` writes. Read by hand: importing Ray settles its authentication for good, and
+    # a Ray of our own needs it settled otherwise than a Ray to join.
     file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / _ADDRESS_FILE  # noqa: TID251
     with contextlib.suppress(OSError):
         address = file.read_text(encoding="utf-8").strip()

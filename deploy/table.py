@@ -10,6 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from baton.messages import Member
 from cluster.controller import ClusterStatus
@@ -95,8 +96,10 @@ def render(rows: list[_Cells]) -> Table:
     for column in _COLUMNS:
         table.add_column(column, no_wrap=column != "phase")
     for row in rows:
-        colour = _COLOURS.get(row[2], "")
-        table.add_row(*row[:2], f"[{colour}]{row[2]}[/]" if colour else row[2], *row[3:])
+        # As Text, because brackets in somebody's error message are not markup.
+        words = [Text(word) for word in row]
+        words[2].style = _COLOURS.get(row[2], "")
+        table.add_row(*words)
     return table
 
 

@@ -6,14 +6,19 @@ carries that word and reads them. If nobody reads, the lease ends and the blocks
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from baton.errors import BatonError, Reason
+from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.messages import Dispatch, Ticket
 
+_LOWEST_PORT = 10_000
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _CONNECTORS = {
     "cuda": {"kv_connector": "NixlConnector"},
     "cpu": {
@@ -86,7 +91,17 @@ def _names_blocks(params: Any) -> bool:
 
 
 def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody holds and that the kernel hands to nobody who asks for any.
+
+    It is bound only after the engine has loaded. A port from the kernel's own range would be given
+    to some outgoing connection by then, and the connector waits for ever for the one it was told.
+    """
+    below = int(_PORT_RANGE.read_text().split()[0])
+    # Not reproducible on purpose: two workers that start together must not walk the same way.
+    for port in random.SystemRandom().sample(range(_LOWEST_PORT, below), 64):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise StartupError(
+        StartupFault.PORT_TAKEN, f"no free port from {_LOWEST_PORT} to {below} on {host}"
+    )

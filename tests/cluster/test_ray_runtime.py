@@ -169,8 +169,12 @@ async def test_a_killed_actor_is_replaced(runtime: RayRuntime) -> None:
         assert (row.incarnation, row.state) == (2, WorkerState.READY)
         door = controller.fronts.handle(RouterId("router-0"))
         assert door is not None
-        while (await door.call("status", timeout_s=10))["ready"] != 1:
+        for _ in range(100):
+            if (await door.call("status", timeout_s=10))["ready"] == 1:
+                break
             await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("the router was never told of the new worker")
         controller.ask_to_stop()
         await run
         assert shown[-1].phase == "stopped"

@@ -1,5 +1,6 @@
 """Workers and routers without an engine: what Ray runs in these tests."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ class TinyWorker:
     ) -> None:
         self.ready = info(worker_id, incarnation, Role(role), digest)
         self.core_index = core_index
+        # As an engine does: a semaphore that a killed process leaves in shared memory.
+        self.lock = multiprocessing.get_context("spawn").Lock()
 
     def start(self) -> None: ...
 

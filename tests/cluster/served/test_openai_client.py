@@ -18,6 +18,8 @@ WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
+        # Without it vLLM holds the call to the tool's name, and its arguments to JSON only.
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"unit": {"type": "string", "enum": ["c", "f"]}},

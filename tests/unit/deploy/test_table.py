@@ -1,0 +1,47 @@
+"""The table: one line per change where there is no terminal, rows for all where there is one."""
+
+import io
+
+from rich.console import Console
+
+from baton.ids import RouterId, WorkerId
+from baton.messages import ClusterView, Member, Role, WorkerState
+from cluster.controller import ClusterStatus
+from cluster.fronts import RouterRow
+from deploy.table import Screen, cells_of_page
+
+
+def status(detail: str, state: WorkerState = WorkerState.STARTING) -> ClusterStatus:
+    member = Member(WorkerId("prefill-0"), Role.PREFILL, state, detail=detail, restarts=1)
+    router = RouterRow(RouterId("router-0"), WorkerState.READY, "http://h:1", "", 0, 5)
+    return ClusterStatus("starting", ClusterView(1, (member,)), (router,), None)
+
+
+def test_a_log_gets_one_line_per_change() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=40))
+    with screen:
+        screen.show(status("loading 10%"))
+        screen.show(status("loading 20%"))
+        screen.show(
+            status("[red] a long reason that no console may fold or colour", WorkerState.GONE)
+        )
+    assert out.getvalue().splitlines() == [
+        "prefill-0: starting loading, restarts 1",
+        "router-0: ready http://h:1, pid 5",
+        "prefill-0: gone [red] a long reason that no console may fold or colour, restarts 1",
+    ]
+
+
+def test_a_terminal_gets_a_table() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=120, force_terminal=True))
+    with screen:
+        screen.show(status("[weights] loading 10%"))
+    assert "[weights] loading 10%" in out.getvalue()
+
+
+def test_a_status_page_has_the_same_rows() -> None:
+    page = {"members": [{"worker_id": "decode-0", "role": "decode", "state": "ready",
+                         "detail": "", "pid": 7, "address": "h:1", "restarts": 0}]}  # fmt: skip
+    assert cells_of_page(page) == [("decode-0", "decode", "ready", "", "7", "h:1", "0")]

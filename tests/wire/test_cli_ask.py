@@ -1,0 +1,134 @@
+"""`baton ask` and `baton status` against a tiny server that speaks like a router."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+
+from deploy import cli
+
+pytestmark = pytest.mark.wire
+
+
+class Router(BaseHTTPRequestHandler):
+    """Answers with what the test put into `script`."""
+
+    script: ClassVar[list[Any]] = []
+    refusal: ClassVar[tuple[int, dict[str, Any]] | None] = None
+    bodies: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        pages: dict[str, Any] = {
+            "/v1/models": {"data": [{"id": "tiny"}]},
+            "/ready": {},
+            "/status": {"inflight": 0, "members": []},
+        }
+        self.reply(200, json.dumps(pages[self.path]), "application/json")
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.bodies.append({"path": self.path, **json.loads(self.rfile.read(length))})
+        if self.refusal is not None:
+            status, body = self.refusal
+            self.reply(status, json.dumps(body), "application/json")
+            return
+        lines = [event if isinstance(event, str) else json.dumps(event) for event in self.script]
+        text = "".join(f"data: {line}\n\n" for line in lines)
+        self.reply(200, f": a comment\n\n{text}", "text/event-stream")
+
+    def reply(self, status: int, text: str, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_args: object) -> None: ...
+
+
+@pytest.fixture
+def router() -> Iterator[tuple[type[Router], list[str]]]:
+    fresh = type("FreshRouter", (Router,), {"script": [], "bodies": [], "refusal": None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), fresh)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield fresh, ["--url", f"http://127.0.0.1:{server.server_port}/v1"]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def completion(text: str, reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"text": text, "finish_reason": reason}]}
+
+
+USAGE = {"choices": [], "usage": {"completion_tokens": 3}}
+
+
+def test_a_completion(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server, url = router
+    server.script += [completion("a"), completion("b"), completion("c", "stop"), USAGE, "[DONE]"]
+    assert cli.main(["ask", "hello", "--max-tokens", "3", "--temperature", "0", *url]) == 0
+    out, err = capsys.readouterr()
+    assert out == "abc\n"
+    assert err.startswith("[3 tokens, TTFT ")
+    assert "TPOT" in err
+    assert "tokens/s]" in err
+    (body,) = server.bodies
+    assert (body["path"], body["prompt"]) == ("/v1/completions", "hello")
+    assert (body["max_tokens"], body["temperature"], body["model"]) == (3, 0, "tiny")
+
+
+def test_a_chat_as_json(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server, url = router
+    deltas = [{"role": "assistant", "content": ""}, {"content": "hi"}, {"content": "!"}]
+    server.script += [{"choices": [{"delta": delta}]} for delta in deltas]
+    server.script += [{"choices": [{"delta": {}, "finish_reason": "length"}]}, USAGE, "[DONE]"]
+    assert cli.main(["ask", "--chat", "hello", "--json", *url]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["text"], answer["tokens"], answer["finish_reason"]) == ("hi!", 3, "length")
+    assert answer["ttft_s"] <= answer["total_s"]
+    assert server.bodies[0]["messages"] == [{"role": "user", "content": "hello"}]
+
+
+def test_a_refusal_is_told(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server, url = router
+    server.refusal = (429, {"error": {"message": "no room", "code": "queue_full"}})
+    assert cli.main(["ask", "hello", *url]) == 1
+    assert capsys.readouterr().err == (
+        "baton: error: no room\nhint: Try again in a moment.\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"error": {"message": "worker lost", "code": "worker_lost"}}, "worker lost"),
+        ("{half", "not an event of a stream"),
+        (USAGE, "the answer held no token"),
+    ],
+)
+def test_a_stream_that_goes_wrong(
+    router: Any, event: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, url = router
+    server.script += [event]
+    assert cli.main(["ask", "hello", *url]) == 1
+    assert f"baton: error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["ask", "hello"], ["status"]])
+def test_nobody_there(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--url", "http://127.0.0.1:9"]) == 1
+    assert "nothing answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_status(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, url = router
+    assert cli.main(["status", "--json", *url]) == 0
+    assert json.loads(capsys.readouterr().out)["ready"] is True
+    assert cli.main(["status", *url]) == 0
+    assert ": ready" in capsys.readouterr().out
