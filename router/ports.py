@@ -31,7 +31,9 @@ class EngineRequest:
 class FrontPort(Protocol):
     """What the heart calls on a front end. Neither call may block or raise."""
 
-    def deliver(self, buffers: Sequence[bytes], requests: dict[str, RequestId]) -> Sequence[RequestId]:
+    def deliver(
+        self, buffers: Sequence[bytes], requests: dict[str, RequestId]
+    ) -> Sequence[RequestId]:
         """One engine step's outputs, encoded; `requests` maps each leg id inside to its request.
 
         Outputs of leg ids that are not in `requests` are to be ignored. Returns the requests that

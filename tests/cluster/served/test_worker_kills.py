@@ -85,7 +85,7 @@ def test_the_decode_worker_dies(served: Served, victim: str) -> None:
 def test_the_prefill_worker_dies(served: Served) -> None:
     _until(lambda: _serves(served), _BACK_S, "service")
     worker = _worker(served, "prefill")
-    asked = _InBackground(served, {**SHORT, "prompt": "word " * 5000})
+    asked = _InBackground(served, {**SHORT, "prompt": "word " * 2900})
     _until(lambda: _inflight(served) == 1, 10, "the request runs")
     os.kill(worker["pid"], signal.SIGKILL)
     answer = asked.wait(20)
