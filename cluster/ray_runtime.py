@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -203,9 +204,11 @@ def _set_environment(*, confined: bool) -> None:
     for name, value in _QUIET.items():
         environ.setdefault(name, value)
     environ[_CONFINED] = "0" if confined else "1"
-    # A token of our own keeps Ray from writing one into the home folder.
-    environ["RAY_AUTH_MODE"] = "token"
-    environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray._raylet" not in sys.modules:
+        # A token of our own keeps Ray from writing one into the home folder. Ray reads the mode
+        # when it is first imported: in a process that has done so its servers must not insist.
+        environ["RAY_AUTH_MODE"] = "token"
+        environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 

@@ -11,12 +11,12 @@ from benchmarks.leftovers import mark
 from benchmarks.served import Served, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(run_dir: Path) -> Iterator[Served]:
     """Running `baton serve`; at the end it must stop cleanly and leave nothing."""
     run_mark = mark()
