@@ -49,6 +49,8 @@ class Ticket:
     """Seconds from now until the handoff is given up; a duration, since clocks differ."""
     handed: bytes = b""
     """The prefill connector's word for the decode leg, opaque to the router."""
+    peer: bytes = b""
+    """The transfer endpoint of the worker at the other end, opaque to the router."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class WorkerInfo:
     vllm_version: str
     pid: int
     engine_pid: int
+    transfer_endpoint: bytes = b""
+    """How the connectors of peers reach this worker's KV; empty where none is needed."""
 
 
 @dataclass(frozen=True, slots=True)

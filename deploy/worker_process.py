@@ -148,6 +148,7 @@ class WorkerProcess:
             vllm_version=facts.vllm_version,
             pid=os.getpid(),
             engine_pid=facts.pid,
+            transfer_endpoint=facts.transfer_endpoint,
         )
 
     def _failed(self, error: BatonError) -> None:

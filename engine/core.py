@@ -122,11 +122,11 @@ def _refused(error: Exception) -> StartupError:
 class EngineCore:
     """One engine process, owned by the process that started it."""
 
-    def __init__(self, client: AsyncMPClient, config: VllmConfig, device: str) -> None:
+    def __init__(self, client: AsyncMPClient, facts: EngineFacts) -> None:
         self._client = client
         self._encoder = MsgpackEncoder()
         self._decoder = MsgpackDecoder(EngineCoreRequest)
-        self._facts = _facts(client, config, device)
+        self._facts = facts
 
     @classmethod
     async def start(cls, spec: EngineSpec, owner_pid: int) -> EngineCore:
@@ -136,11 +136,12 @@ class EngineCore:
         config = await asyncio.to_thread(engine_config, spec)
         try:
             client = await asyncio.to_thread(_start_client, config)
+            endpoint = read_report(report).endpoint
         except (RuntimeError, TimeoutError) as error:
             raise startup_error(read_report(report)) from error
         finally:
             report.unlink(missing_ok=True)
-        return cls(client, config, spec.device)
+        return cls(client, _facts(client, config, spec.device, endpoint))
 
     @property
     def facts(self) -> EngineFacts:
@@ -220,7 +221,9 @@ def _start_client(config: VllmConfig) -> AsyncMPClient:
     return client
 
 
-def _facts(client: AsyncMPClient, config: VllmConfig, device: str) -> EngineFacts:
+def _facts(
+    client: AsyncMPClient, config: VllmConfig, device: str, endpoint: bytes
+) -> EngineFacts:
     manager = client.resources.engine_manager
     return EngineFacts(
         max_model_len_tokens=config.model_config.max_model_len,
@@ -230,6 +233,7 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str) -> EngineFact
         device=device,
         vllm_version=vllm.__version__,
         pid=manager.processes[0].pid if manager is not None else 0,
+        transfer_endpoint=endpoint,
     )
 
 

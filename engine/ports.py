@@ -52,6 +52,8 @@ class EngineFacts:
     device: str
     vllm_version: str
     pid: int
+    transfer_endpoint: bytes = b""
+    """What the KV connector published for its peers; empty for connectors that publish nothing."""
 
 
 class Request(Protocol):

@@ -110,6 +110,7 @@ class WorkerService(wire_grpc.WorkerServicer):
             vllm_version=info.vllm_version,
             pid=info.pid,
             engine_pid=info.engine_pid,
+            transfer_endpoint=info.transfer_endpoint,
         )
 
     async def Report(self, request: wire.ReportRequest, context: _Context) -> wire.WorkerReport:

@@ -6,6 +6,7 @@ because a path inside vLLM's configuration would change the key of its compilati
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class StartState:
 
     phase: str = "starting the engine process"
     error: str | None = None
+    endpoint: bytes = b""
+    """What the KV connector published for its peers."""
 
 
 class StartReport:
@@ -37,6 +40,9 @@ class StartReport:
 
     def phase(self, text: str) -> None:
         self._write({"phase": text})
+
+    def endpoint(self, data: bytes) -> None:
+        self._write({"endpoint": base64.b64encode(data).decode()})
 
     def failed(self, error: BaseException) -> None:
         self._write({"error": f"{type(error).__name__}: {error}"})
@@ -60,7 +66,10 @@ def read_report(path: Path) -> StartState:
             continue
         if not isinstance(news, dict):
             continue
-        state = StartState(news.get("phase", state.phase), news.get("error", state.error))
+        endpoint = base64.b64decode(news["endpoint"]) if "endpoint" in news else state.endpoint
+        state = StartState(
+            news.get("phase", state.phase), news.get("error", state.error), endpoint
+        )
     return state
 
 

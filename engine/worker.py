@@ -314,4 +314,4 @@ def _ticket(submit: wire.Submit) -> Ticket | None:
     if not submit.HasField("ticket"):
         return None
     t = submit.ticket
-    return Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed)
+    return Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed, t.peer)

@@ -301,7 +301,9 @@ class Heart:
             return
         peer.took(leg, one.request.prompt_tokens)
         left_s = one.deadline.remaining_s(now)
-        peer.link.send(wire.submit_message(command, one.request, left_s))
+        other = self._registry.get(one.state.other_end(command.kind))
+        endpoint = b"" if other is None else other.info.transfer_endpoint
+        peer.link.send(wire.submit_message(command, one.request, left_s, endpoint))
 
     def _send(self, worker_id: WorkerId, message: pb.RouterMessage) -> None:
         peer = self._registry.get(worker_id)

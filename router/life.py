@@ -205,6 +205,12 @@ class FlowState:
         """The name of a leg of the current attempt."""
         return LegId(self.request_id, self.attempt, leg)
 
+    def other_end(self, leg: Leg) -> WorkerId | None:
+        """The worker at the other end of the transfer of this leg, None for a solo leg."""
+        if self.plan is None or leg is Leg.SOLO:
+            return None
+        return self.plan.decode if leg is Leg.PREFILL else self.plan.prefill
+
     def handoff(self, handed: bytes = b"") -> Handoff:
         """The handoff of the current attempt."""
         return Handoff(f"{self.request_id}.{self.attempt}", self.attempt, handed)

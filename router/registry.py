@@ -139,9 +139,9 @@ class Registry:
         """Version of the current view; -1 before the first."""
         return self._view.version
 
-    def get(self, worker_id: WorkerId) -> Peer | None:
-        """A linked worker."""
-        return self._peers.get(worker_id)
+    def get(self, worker_id: WorkerId | None) -> Peer | None:
+        """A linked worker; None for one that is not, and for nobody."""
+        return None if worker_id is None else self._peers.get(worker_id)
 
     def peers(self) -> tuple[Peer, ...]:
         """All linked workers."""

@@ -59,15 +59,16 @@ Connect: TypeAlias = Callable[[WorkerInfo, LinkEvents], LinkPort]
 
 
 def submit_message(
-    command: SubmitLeg, request: EngineRequest, deadline_s: float
+    command: SubmitLeg, request: EngineRequest, deadline_s: float, peer: bytes = b""
 ) -> pb.RouterMessage:
-    """A leg as its worker gets it. `deadline_s`: seconds from now until the handoff is given up."""
+    """A leg as its worker gets it. `deadline_s`: seconds from now until the handoff is given up;
+    `peer`: the transfer endpoint of the worker at its other end."""
     submit = pb.Submit(
         leg_id=str(command.leg_id),
         kind=_KINDS[command.kind],
         request=request.payload,
         prompt_tokens=request.prompt_tokens,
-        ticket=_ticket(command.handoff, deadline_s),
+        ticket=_ticket(command.handoff, deadline_s, peer),
     )
     return pb.RouterMessage(submit=submit)
 
@@ -106,7 +107,7 @@ def error_of(ended: pb.Ended) -> BatonError:
     return error
 
 
-def _ticket(handoff: Handoff | None, deadline_s: float) -> pb.Ticket | None:
+def _ticket(handoff: Handoff | None, deadline_s: float, peer: bytes) -> pb.Ticket | None:
     if handoff is None:
         return None
     return pb.Ticket(
@@ -114,4 +115,5 @@ def _ticket(handoff: Handoff | None, deadline_s: float) -> pb.Ticket | None:
         epoch=handoff.epoch,
         deadline_s=deadline_s,
         handed=handoff.handed,
+        peer=peer,
     )

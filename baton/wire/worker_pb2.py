@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/wire/worker.proto\x12\x0f\x62\x61ton.worker.v1\"\x97\x01\n\rRouterMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.baton.worker.v1.HelloH\x00\x12)\n\x06submit\x18\x02 \x01(\x0b\x32\x17.baton.worker.v1.SubmitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.baton.worker.v1.AbortH\x00\x42\t\n\x07message\"1\n\x05Hello\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x15\n\rconfig_digest\x18\x02 \x01(\t\"\x91\x01\n\x06Submit\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.baton.worker.v1.LegKind\x12\x0f\n\x07request\x18\x03 \x03(\x0c\x12\'\n\x06ticket\x18\x04 \x01(\x0b\x32\x17.baton.worker.v1.Ticket\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\"N\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0e\n\x06handed\x18\x04 \x01(\x0c\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07leg_ids\x18\x01 \x03(\t\"\xa9\x01\n\tStepFrame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07outputs\x18\x02 \x03(\x0c\x12#\n\x04load\x18\x03 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12-\n\tprefilled\x18\x04 \x03(\x0b\x32\x1a.baton.worker.v1.Prefilled\x12%\n\x05\x65nded\x18\x05 \x03(\x0b\x32\x16.baton.worker.v1.Ended\"B\n\tPrefilled\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06handed\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"O\n\x05\x45nded\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xd7\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\x1c\n\x14queued_prompt_tokens\x18\x04 \x01(\x04\x12\r\n\x05steps\x18\x05 \x01(\x04\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x15prefix_queried_tokens\x18\x08 \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\t \x01(\x04\x12\x13\n\x0bpreemptions\x18\n \x01(\x04\"\x11\n\x0f\x44\x65scribeRequest\"\xbd\x02\n\x11WorkerDescription\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x15\n\rconfig_digest\x18\x04 \x01(\t\x12\x11\n\tconnector\x18\x05 \x01(\t\x12\x10\n\x08\x64ispatch\x18\x06 \x01(\t\x12\x14\n\x0cserved_model\x18\x07 \x01(\t\x12\x1c\n\x14max_model_len_tokens\x18\x08 \x01(\r\x12\x19\n\x11\x62lock_size_tokens\x18\t \x01(\r\x12\x11\n\tkv_blocks\x18\n \x01(\r\x12\r\n\x05\x64type\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x14\n\x0cvllm_version\x18\r \x01(\t\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x12\n\nengine_pid\x18\x0f \x01(\r\"\x0f\n\rReportRequest\"\xb9\x01\n\x0cWorkerReport\x12#\n\x04load\x18\x01 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12\r\n\x05links\x18\x02 \x01(\r\x12\x0c\n\x04legs\x18\x03 \x01(\r\x12\x11\n\tsubmitted\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x10\n\x08\x66inished\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x07 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x10\n\x08uptime_s\x18\t \x01(\x01\"!\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\"0\n\rDrainProgress\x12\x11\n\tlegs_left\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08*M\n\x07LegKind\x12\x13\n\x0fLEG_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEG_PREFILL\x10\x01\x12\x0e\n\nLEG_DECODE\x10\x02\x12\x0c\n\x08LEG_SOLO\x10\x03\x32\xb5\x02\n\x06Worker\x12\x46\n\x04Link\x12\x1e.baton.worker.v1.RouterMessage\x1a\x1a.baton.worker.v1.StepFrame(\x01\x30\x01\x12P\n\x08\x44\x65scribe\x12 .baton.worker.v1.DescribeRequest\x1a\".baton.worker.v1.WorkerDescription\x12G\n\x06Report\x12\x1e.baton.worker.v1.ReportRequest\x1a\x1d.baton.worker.v1.WorkerReport\x12H\n\x05\x44rain\x12\x1d.baton.worker.v1.DrainRequest\x1a\x1e.baton.worker.v1.DrainProgress0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/wire/worker.proto\x12\x0f\x62\x61ton.worker.v1\"\x97\x01\n\rRouterMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.baton.worker.v1.HelloH\x00\x12)\n\x06submit\x18\x02 \x01(\x0b\x32\x17.baton.worker.v1.SubmitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.baton.worker.v1.AbortH\x00\x42\t\n\x07message\"1\n\x05Hello\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x15\n\rconfig_digest\x18\x02 \x01(\t\"\x91\x01\n\x06Submit\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.baton.worker.v1.LegKind\x12\x0f\n\x07request\x18\x03 \x03(\x0c\x12\'\n\x06ticket\x18\x04 \x01(\x0b\x32\x17.baton.worker.v1.Ticket\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\"\\\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0e\n\x06handed\x18\x04 \x01(\x0c\x12\x0c\n\x04peer\x18\x05 \x01(\x0c\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07leg_ids\x18\x01 \x03(\t\"\xa9\x01\n\tStepFrame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07outputs\x18\x02 \x03(\x0c\x12#\n\x04load\x18\x03 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12-\n\tprefilled\x18\x04 \x03(\x0b\x32\x1a.baton.worker.v1.Prefilled\x12%\n\x05\x65nded\x18\x05 \x03(\x0b\x32\x16.baton.worker.v1.Ended\"B\n\tPrefilled\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06handed\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"O\n\x05\x45nded\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xd7\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\x1c\n\x14queued_prompt_tokens\x18\x04 \x01(\x04\x12\r\n\x05steps\x18\x05 \x01(\x04\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x15prefix_queried_tokens\x18\x08 \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\t \x01(\x04\x12\x13\n\x0bpreemptions\x18\n \x01(\x04\"\x11\n\x0f\x44\x65scribeRequest\"\xd8\x02\n\x11WorkerDescription\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x15\n\rconfig_digest\x18\x04 \x01(\t\x12\x11\n\tconnector\x18\x05 \x01(\t\x12\x10\n\x08\x64ispatch\x18\x06 \x01(\t\x12\x14\n\x0cserved_model\x18\x07 \x01(\t\x12\x1c\n\x14max_model_len_tokens\x18\x08 \x01(\r\x12\x19\n\x11\x62lock_size_tokens\x18\t \x01(\r\x12\x11\n\tkv_blocks\x18\n \x01(\r\x12\r\n\x05\x64type\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x14\n\x0cvllm_version\x18\r \x01(\t\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x12\n\nengine_pid\x18\x0f \x01(\r\x12\x19\n\x11transfer_endpoint\x18\x10 \x01(\x0c\"\x0f\n\rReportRequest\"\xb9\x01\n\x0cWorkerReport\x12#\n\x04load\x18\x01 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12\r\n\x05links\x18\x02 \x01(\r\x12\x0c\n\x04legs\x18\x03 \x01(\r\x12\x11\n\tsubmitted\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x10\n\x08\x66inished\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x07 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x10\n\x08uptime_s\x18\t \x01(\x01\"!\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\"0\n\rDrainProgress\x12\x11\n\tlegs_left\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08*M\n\x07LegKind\x12\x13\n\x0fLEG_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEG_PREFILL\x10\x01\x12\x0e\n\nLEG_DECODE\x10\x02\x12\x0c\n\x08LEG_SOLO\x10\x03\x32\xb5\x02\n\x06Worker\x12\x46\n\x04Link\x12\x1e.baton.worker.v1.RouterMessage\x1a\x1a.baton.worker.v1.StepFrame(\x01\x30\x01\x12P\n\x08\x44\x65scribe\x12 .baton.worker.v1.DescribeRequest\x1a\".baton.worker.v1.WorkerDescription\x12G\n\x06Report\x12\x1e.baton.worker.v1.ReportRequest\x1a\x1d.baton.worker.v1.WorkerReport\x12H\n\x05\x44rain\x12\x1d.baton.worker.v1.DrainRequest\x1a\x1e.baton.worker.v1.DrainProgress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.wire.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEGKIND']._serialized_start=1671
-  _globals['_LEGKIND']._serialized_end=1748
+  _globals['_LEGKIND']._serialized_start=1712
+  _globals['_LEGKIND']._serialized_end=1789
   _globals['_ROUTERMESSAGE']._serialized_start=45
   _globals['_ROUTERMESSAGE']._serialized_end=196
   _globals['_HELLO']._serialized_start=198
@@ -40,29 +40,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMIT']._serialized_start=250
   _globals['_SUBMIT']._serialized_end=395
   _globals['_TICKET']._serialized_start=397
-  _globals['_TICKET']._serialized_end=475
-  _globals['_ABORT']._serialized_start=477
-  _globals['_ABORT']._serialized_end=501
-  _globals['_STEPFRAME']._serialized_start=504
-  _globals['_STEPFRAME']._serialized_end=673
-  _globals['_PREFILLED']._serialized_start=675
-  _globals['_PREFILLED']._serialized_end=741
-  _globals['_ENDED']._serialized_start=743
-  _globals['_ENDED']._serialized_end=822
-  _globals['_LOAD']._serialized_start=825
-  _globals['_LOAD']._serialized_end=1040
-  _globals['_DESCRIBEREQUEST']._serialized_start=1042
-  _globals['_DESCRIBEREQUEST']._serialized_end=1059
-  _globals['_WORKERDESCRIPTION']._serialized_start=1062
-  _globals['_WORKERDESCRIPTION']._serialized_end=1379
-  _globals['_REPORTREQUEST']._serialized_start=1381
-  _globals['_REPORTREQUEST']._serialized_end=1396
-  _globals['_WORKERREPORT']._serialized_start=1399
-  _globals['_WORKERREPORT']._serialized_end=1584
-  _globals['_DRAINREQUEST']._serialized_start=1586
-  _globals['_DRAINREQUEST']._serialized_end=1619
-  _globals['_DRAINPROGRESS']._serialized_start=1621
-  _globals['_DRAINPROGRESS']._serialized_end=1669
-  _globals['_WORKER']._serialized_start=1751
-  _globals['_WORKER']._serialized_end=2060
+  _globals['_TICKET']._serialized_end=489
+  _globals['_ABORT']._serialized_start=491
+  _globals['_ABORT']._serialized_end=515
+  _globals['_STEPFRAME']._serialized_start=518
+  _globals['_STEPFRAME']._serialized_end=687
+  _globals['_PREFILLED']._serialized_start=689
+  _globals['_PREFILLED']._serialized_end=755
+  _globals['_ENDED']._serialized_start=757
+  _globals['_ENDED']._serialized_end=836
+  _globals['_LOAD']._serialized_start=839
+  _globals['_LOAD']._serialized_end=1054
+  _globals['_DESCRIBEREQUEST']._serialized_start=1056
+  _globals['_DESCRIBEREQUEST']._serialized_end=1073
+  _globals['_WORKERDESCRIPTION']._serialized_start=1076
+  _globals['_WORKERDESCRIPTION']._serialized_end=1420
+  _globals['_REPORTREQUEST']._serialized_start=1422
+  _globals['_REPORTREQUEST']._serialized_end=1437
+  _globals['_WORKERREPORT']._serialized_start=1440
+  _globals['_WORKERREPORT']._serialized_end=1625
+  _globals['_DRAINREQUEST']._serialized_start=1627
+  _globals['_DRAINREQUEST']._serialized_end=1660
+  _globals['_DRAINPROGRESS']._serialized_start=1662
+  _globals['_DRAINPROGRESS']._serialized_end=1710
+  _globals['_WORKER']._serialized_start=1792
+  _globals['_WORKER']._serialized_end=2101
 # @@protoc_insertion_point(module_scope)

@@ -150,12 +150,15 @@ class Ticket(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     HANDED_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     ticket_id: _builtins.str
     epoch: _builtins.int
     deadline_s: _builtins.float
     """Seconds from now until this handoff is given up. A duration: clocks differ between hosts."""
     handed: _builtins.bytes
     """What the prefill leg's connector reported, passed on unread to the decode leg."""
+    peer: _builtins.bytes
+    """The transfer endpoint of the worker at the other end, as that worker described it."""
     def __init__(
         self,
         *,
@@ -163,10 +166,11 @@ class Ticket(_message.Message):
         epoch: _builtins.int = ...,
         deadline_s: _builtins.float = ...,
         handed: _builtins.bytes = ...,
+        peer: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "epoch", b"epoch", "handed", b"handed", "ticket_id", b"ticket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "epoch", b"epoch", "handed", b"handed", "peer", b"peer", "ticket_id", b"ticket_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,6 +388,7 @@ class WorkerDescription(_message.Message):
     VLLM_VERSION_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     ENGINE_PID_FIELD_NUMBER: _builtins.int
+    TRANSFER_ENDPOINT_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     incarnation: _builtins.int
     """Counts starts of this worker id from 1."""
@@ -402,6 +407,10 @@ class WorkerDescription(_message.Message):
     vllm_version: _builtins.str
     pid: _builtins.int
     engine_pid: _builtins.int
+    transfer_endpoint: _builtins.bytes
+    """How the connectors of peers reach this worker's KV; empty for connectors that need no such
+    word beforehand. Opaque to routers.
+    """
     def __init__(
         self,
         *,
@@ -420,10 +429,11 @@ class WorkerDescription(_message.Message):
         vllm_version: _builtins.str = ...,
         pid: _builtins.int = ...,
         engine_pid: _builtins.int = ...,
+        transfer_endpoint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size_tokens", b"block_size_tokens", "config_digest", b"config_digest", "connector", b"connector", "device", b"device", "dispatch", b"dispatch", "dtype", b"dtype", "engine_pid", b"engine_pid", "incarnation", b"incarnation", "kv_blocks", b"kv_blocks", "max_model_len_tokens", b"max_model_len_tokens", "pid", b"pid", "role", b"role", "served_model", b"served_model", "vllm_version", b"vllm_version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size_tokens", b"block_size_tokens", "config_digest", b"config_digest", "connector", b"connector", "device", b"device", "dispatch", b"dispatch", "dtype", b"dtype", "engine_pid", b"engine_pid", "incarnation", b"incarnation", "kv_blocks", b"kv_blocks", "max_model_len_tokens", b"max_model_len_tokens", "pid", b"pid", "role", b"role", "served_model", b"served_model", "transfer_endpoint", b"transfer_endpoint", "vllm_version", b"vllm_version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
