@@ -28,9 +28,9 @@ from engine import preflight
 from engine.environment import cores_for, engine_environment
 from engine.ports import Engine, EngineFacts
 from engine.service import WorkerServer
-from engine.start_report import read_report, report_path
 from engine.worker import Limits, Worker
 from kv_transfer.handoff import Handoff, handoff_for
+from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
 
 _ENGINE_STOP_S = 1.0
@@ -99,8 +99,7 @@ class WorkerProcess:
     async def _start_all(self) -> WorkerInfo:
         settings = self._settings
         found = preflight.check(settings, model_path(settings), preflight.this_machine())
-        transfer = settings.kv_transfer
-        handoff = handoff_for(transfer.connector, transfer.abort_timeout_s, transfer.ucx_tls)
+        handoff = handoff_for(settings.kv_transfer)
         self._set_environment(found.device, handoff)
         self._engine = await _start_engine(settings, found, handoff)
         self._worker = Worker(

@@ -36,7 +36,7 @@ from engine.inside import (
 )
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
 from engine.preflight import GIB
-from engine.start_report import read_report, report_path, startup_error
+from kv_transfer.start_report import read_report, report_path, startup_error
 
 _ENDS = {
     FinishReason.STOP: LegEnd.DONE,
@@ -221,9 +221,7 @@ def _start_client(config: VllmConfig) -> AsyncMPClient:
     return client
 
 
-def _facts(
-    client: AsyncMPClient, config: VllmConfig, device: str, endpoint: bytes
-) -> EngineFacts:
+def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: bytes) -> EngineFacts:
     manager = client.resources.engine_manager
     return EngineFacts(
         max_model_len_tokens=config.model_config.max_model_len,

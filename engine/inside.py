@@ -20,8 +20,8 @@ from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.request import Request
 
-from engine.start_report import StartReport, report_path
 from engine.tether import tether_to_parent
+from kv_transfer.start_report import StartReport, report_path
 
 _log = logging.getLogger("baton.engine")
 

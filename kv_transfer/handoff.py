@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from baton.errors import BatonError, Reason
 from baton.messages import Dispatch, Ticket
+from baton.settings.model import KvTransferSettings
+from kv_transfer.push import BatonPush
 from kv_transfer.vllm_nixl import VllmNixlPull
 
 
@@ -46,8 +47,8 @@ class Handoff(Protocol):
         that names nothing."""
 
 
-def handoff_for(connector: str, abort_timeout_s: float, ucx_tls: str | None) -> Handoff:
+def handoff_for(settings: KvTransferSettings) -> Handoff:
     """The handoff that the settings name."""
-    if connector == VllmNixlPull.name:
-        return VllmNixlPull(lease_s=abort_timeout_s, ucx_tls=ucx_tls)
-    raise BatonError(Reason.UNSUPPORTED, f"no KV connector is called {connector!r}")
+    if settings.connector == BatonPush.name:
+        return BatonPush(settings)
+    return VllmNixlPull(lease_s=settings.abort_timeout_s, ucx_tls=settings.ucx_tls)

@@ -134,13 +134,27 @@ class PoolSettings(Section):
 class KvTransferSettings(Section):
     """How the KV cache gets from prefill to decode."""
 
-    connector: Literal["vllm-nixl-pull"] = Field(
-        "vllm-nixl-pull", description="What moves the KV: vLLM's NIXL connector, decode reads."
+    connector: Literal["vllm-nixl-pull", "baton"] = Field(
+        "vllm-nixl-pull",
+        description="What moves the KV. vllm-nixl-pull = vLLM's NIXL connector: decode reads once "
+        "prefill has ended. baton = Baton's own: prefill writes while it computes; host memory "
+        "and one device per engine so far.",
     )
     ucx_tls: str | None = Field(
         None,
         min_length=1,
         description="Transports that UCX may use, such as 'tcp' or 'shm'. null = UCX's choice.",
+    )
+    verify: Literal["off", "sampled", "full"] = Field(
+        "sampled",
+        description="Checksums of Baton's connector: full = of every block, and none may be "
+        "missing; sampled = as full for now; off = none.",
+    )
+    write_deadline_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds from the registration of decode's blocks until Baton's connector "
+        "writes no more into them.",
     )
     abort_timeout_s: float = Field(
         30, gt=0, description="Seconds that prefill keeps the blocks that nobody fetches."

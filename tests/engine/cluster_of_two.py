@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from baton.messages import WorkerInfo
-from baton.settings import Settings
+from baton.settings import KvTransferSettings, Settings
 from benchmarks import reference
+from kv_transfer.handoff import Handoff
 from tests.engine.corrupting_connector import CorruptibleHandoff
 
 DIGEST = "0123456789abcdef"
@@ -24,18 +25,39 @@ STOP_S = 20.0
 LEFTOVERS_S = 5.0
 SETTINGS: dict[str, Any] = {
     **reference.SETTINGS,
-    "kv_transfer": {"abort_timeout_s": 6.0},
     "log": {"level": "warning"},
 }
+PULL: dict[str, Any] = {"connector": "vllm-nixl-pull", "abort_timeout_s": 6.0}
+PUSH: dict[str, Any] = {"connector": "baton", "abort_timeout_s": 6.0, "verify": "full"}
 
 
-def work(control: Connection, name: str, role: str, index: int) -> None:
+@dataclass(frozen=True)
+class Setup:
+    """What a pair of workers is to be. `handoff` takes the place of the one the settings name."""
+
+    transfer: dict[str, Any]
+    settings: dict[str, Any]
+    handoff: Callable[[KvTransferSettings], Handoff] | None = None
+
+
+def corruptible(chosen: KvTransferSettings) -> Handoff:
+    """vLLM's connector, with faults on demand."""
+    return CorruptibleHandoff(chosen.abort_timeout_s, chosen.ucx_tls)
+
+
+WITH_PULL = Setup(PULL, SETTINGS, corruptible)
+WITH_PUSH = Setup(PUSH, SETTINGS)
+
+
+def work(control: Connection, name: str, role: str, index: int, setup: Setup) -> None:
     """The life of one worker's process: start, answer questions about progress, stop."""
     import deploy.worker_process as composition
 
     _own_resource_tracker()
-    composition.handoff_for = lambda _name, lease_s, ucx_tls: CorruptibleHandoff(lease_s, ucx_tls)
-    dump = Settings.model_validate(SETTINGS).model_dump()
+    if setup.handoff is not None:
+        composition.handoff_for = setup.handoff
+    settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})
+    dump = settings.model_dump()
     worker = composition.WorkerProcess(dump, name, 1, role, index, DIGEST)
     worker.start()
     while control.recv() == "progress":
@@ -68,10 +90,11 @@ class Started:
 class ClusterOfTwo:
     """Both workers. `stop` ends them, `leftovers` tells what outlived that."""
 
-    def __init__(self) -> None:
+    def __init__(self, setup: Setup) -> None:
         self._shared_before = shared_memory()
         context = multiprocessing.get_context("spawn")
-        starting = [_start(context, i, role) for i, role in enumerate(("prefill", "decode"))]
+        roles = enumerate(("prefill", "decode"))
+        starting = [_start(context, i, role, setup) for i, role in roles]
         try:
             self.prefill, self.decode = (_ready(*each) for each in starting)
         except BaseException:
@@ -102,11 +125,10 @@ class ClusterOfTwo:
         return alive + sorted(shared_memory() - self._shared_before)
 
 
-def _start(context: Any, index: int, role: str) -> tuple[BaseProcess, Connection]:
+def _start(context: Any, index: int, role: str, setup: Setup) -> tuple[BaseProcess, Connection]:
     ours, theirs = context.Pipe()
-    process = context.Process(
-        target=work, args=(theirs, f"{role}-0", role, index), name=f"{role}-0"
-    )
+    args = (theirs, f"{role}-0", role, index, setup)
+    process = context.Process(target=work, args=args, name=f"{role}-0")
     process.start()
     theirs.close()
     return process, ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest_asyncio
 
 from benchmarks.oracle import Answer
 from benchmarks.reference import Question, answers
-from tests.engine.cluster_of_two import ClusterOfTwo
+from tests.engine.cluster_of_two import WITH_PULL, ClusterOfTwo
 from tests.engine.pair import Pair
 from tests.engine.prompts import prompt, varied_lengths
 
@@ -49,6 +50,12 @@ class Reference:
 @pytest.fixture(scope="session")
 def reference() -> Reference:
     """Answers of one vLLM engine, which has ended."""
+    return the_reference()
+
+
+@cache
+def the_reference() -> Reference:
+    """Asked once, for every folder of tests that compares with it."""
     varied = [Question(prompt(n, i), 24) for i, n in enumerate(varied_lengths())]
     long = [Question(prompt(300 + 40 * i, 100 + i), 32) for i in range(8)]
     found = answers([*varied, *long])
@@ -58,10 +65,10 @@ def reference() -> Reference:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(reference: Reference) -> Iterator[ClusterOfTwo]:
     """Both engines; nothing of them may be left at the end."""
-    cluster = ClusterOfTwo()
+    cluster = ClusterOfTwo(WITH_PULL)
     yield cluster
     cluster.stop()
     assert cluster.leftovers() == []

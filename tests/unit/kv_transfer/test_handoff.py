@@ -6,28 +6,34 @@ from typing import get_args
 
 import pytest
 
-from baton.errors import BatonError, Reason
 from baton.messages import Dispatch
 from baton.settings import KvTransferSettings
 from kv_transfer.handoff import handoff_for
+from kv_transfer.push import BatonPush
 from kv_transfer.vllm_nixl import VllmNixlPull
 
 NAMES = get_args(KvTransferSettings.model_fields["connector"].annotation)
 
 
-@pytest.mark.parametrize("name", NAMES or ["vllm-nixl-pull"])
+def test_settings_know_both_connectors() -> None:
+    assert set(NAMES) == {"vllm-nixl-pull", "baton"}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_name_that_settings_allow_has_a_handoff(name: str) -> None:
-    assert handoff_for(name, 30, None).name == name
+    settings = KvTransferSettings(connector=name)  # type: ignore[arg-type]
+    assert handoff_for(settings).name == name
 
 
-def test_the_pull_connector_is_sequential() -> None:
-    handoff = handoff_for("vllm-nixl-pull", 30, "tcp")
+def test_the_pull_connector_is_sequential_and_gets_its_settings() -> None:
+    settings = KvTransferSettings(connector="vllm-nixl-pull", ucx_tls="tcp", abort_timeout_s=7)
+    handoff = handoff_for(settings)
     assert isinstance(handoff, VllmNixlPull)
     assert handoff.dispatch is Dispatch.SEQUENTIAL
+    assert (handoff._lease_s, handoff._ucx_tls) == (7, "tcp")
 
 
-@pytest.mark.parametrize("name", ["", "nixl", "VLLM-NIXL-PULL"])
-def test_an_unknown_connector_is_refused_by_name(name: str) -> None:
-    with pytest.raises(BatonError, match=repr(name)) as caught:
-        handoff_for(name, 30, None)
-    assert caught.value.reason is Reason.UNSUPPORTED
+def test_batons_connector_is_concurrent() -> None:
+    handoff = handoff_for(KvTransferSettings(connector="baton"))
+    assert isinstance(handoff, BatonPush)
+    assert handoff.dispatch is Dispatch.CONCURRENT

@@ -67,9 +67,7 @@ def read_report(path: Path) -> StartState:
         if not isinstance(news, dict):
             continue
         endpoint = base64.b64decode(news["endpoint"]) if "endpoint" in news else state.endpoint
-        state = StartState(
-            news.get("phase", state.phase), news.get("error", state.error), endpoint
-        )
+        state = StartState(news.get("phase", state.phase), news.get("error", state.error), endpoint)
     return state
 
 

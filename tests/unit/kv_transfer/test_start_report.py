@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from baton.errors import StartupFault
-from engine.start_report import StartReport, StartState, read_report, report_path, startup_error
+from kv_transfer.start_report import (
+    StartReport,
+    StartState,
+    read_report,
+    report_path,
+    startup_error,
+)
 
 
 def test_no_file_is_no_news(tmp_path: Path) -> None:
@@ -69,3 +75,18 @@ def test_the_engines_words_decide_the_fault(text: str, fault: StartupFault) -> N
     error = startup_error(StartState("loading weights", text))
     assert error.fault is fault
     assert text in error.message
+
+
+def test_the_endpoint_survives_and_stays_while_phases_go_on(tmp_path: Path) -> None:
+    report = StartReport(tmp_path / "r")
+    report.phase("registering memory")
+    report.endpoint(b"\x00\xffwhere I am")
+    expected = StartState("registering memory", None, b"\x00\xffwhere I am")
+    assert read_report(tmp_path / "r") == expected
+    report.phase("ready")
+    assert read_report(tmp_path / "r").endpoint == b"\x00\xffwhere I am"
+
+
+def test_without_a_word_about_it_there_is_no_endpoint(tmp_path: Path) -> None:
+    StartReport(tmp_path / "r").phase("loading weights")
+    assert read_report(tmp_path / "r").endpoint == b""

@@ -1,0 +1,175 @@
+"""NIXL behind a few words: connect, write, ask, tell. Every call belongs to one thread.
+
+A write is *done* at the writer only when the target's agent has been polled, so whoever owns an
+agent has to poll it. A dead peer is an exception in NIXL; here it is a state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from nixl._api import nixl_agent, nixl_agent_config, nixlBind
+
+from baton.errors import BatonError, Reason
+from kv_transfer.endpoint import Endpoint, Layout, check_pair
+from kv_transfer.liveness import is_dead, this_host, this_process
+from kv_transfer.obituary import Obituary
+
+# NIXL has no common class for its errors.
+_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(nixlBind, name) for name in dir(nixlBind) if name.endswith("Error")
+)
+_log = logging.getLogger("baton.kv_transfer")
+
+
+class WriteState(Enum):
+    """Where a posted write is."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    name: str
+    layout: Layout
+    descriptors: Any
+
+
+class Agent:
+    """One engine's NIXL agent over its KV memory. Raises RuntimeError where NIXL cannot start."""
+
+    def __init__(self, name: str, tensors: Sequence[Any], layout: Layout) -> None:
+        # Where transports are driven by the CPU, a progress thread polls a whole core.
+        config = nixl_agent_config(enable_prog_thread=layout.memory != "DRAM")
+        self._name = name
+        self._agent: Any = nixl_agent(name, config)
+        self._layout = layout
+        self._memory = self._agent.register_memory(list(tensors))
+        self._local = self._agent.prep_xfer_dlist(
+            "NIXL_INIT_AGENT", layout.descriptors(), layout.memory
+        )
+        self._process = this_process()
+        here = this_host()
+        self._obituary = Obituary(lambda process: is_dead(process, here))
+        self._peers: dict[str, _Peer] = {}
+
+    def endpoint(self) -> Endpoint:
+        metadata = bytes(self._agent.get_agent_metadata())
+        return Endpoint(self._name, metadata, self._layout, self._process)
+
+    def connect(self, endpoint: Endpoint) -> bool:
+        """Know a peer; returns whether it is new. Raises BatonError for one that does not fit."""
+        if endpoint.agent in self._peers:
+            return False
+        check_pair(self._layout, endpoint.layout)
+        try:
+            name = _text(self._agent.add_remote_agent(endpoint.metadata))
+            layout = endpoint.layout
+            remote = self._agent.prep_xfer_dlist(name, layout.descriptors(), layout.memory)
+        except _ERRORS as error:
+            raise BatonError(Reason.TRANSFER_FAILED, f"no way to the peer: {error}") from error
+        self._peers[endpoint.agent] = _Peer(name, endpoint.layout, remote)
+        self._obituary.watch(endpoint.agent, endpoint.process)
+        return True
+
+    def write(
+        self, peer: str, sources: Sequence[int], targets: Sequence[int], notice: bytes
+    ) -> Any:
+        """Post a write of whole blocks; `notice` arrives after them. Returns its handle.
+
+        Raises BatonError TRANSFER_FAILED when nothing was posted.
+        """
+        known = self._peers.get(peer)
+        if known is None:
+            raise BatonError(Reason.TRANSFER_FAILED, f"no peer {peer!r} is known")
+        if max(targets) >= known.layout.blocks or max(sources) >= self._layout.blocks:
+            # It would land in the next region.
+            raise BatonError(Reason.TRANSFER_FAILED, "a block lies beyond the end of the pool")
+        try:
+            handle = self._agent.make_prepped_xfer(
+                "WRITE",
+                self._local,
+                self._layout.indices(sources),
+                known.descriptors,
+                known.layout.indices(targets),
+                notice,
+            )
+            self._agent.transfer(handle)
+        except _ERRORS as error:
+            raise BatonError(Reason.TRANSFER_FAILED, f"write refused: {error}") from error
+        return handle
+
+    def state(self, handle: Any) -> WriteState:
+        """Asking is also what lets a finished write's notice leave."""
+        try:
+            state = self._agent.check_xfer_state(handle)
+        except _ERRORS as error:
+            _log.warning("write failed: %s", error)
+            return WriteState.FAILED
+        if state == "PROC":
+            return WriteState.UNDER_WAY
+        return WriteState.DONE if state == "DONE" else WriteState.FAILED
+
+    def release(self, handle: Any) -> None:
+        """Forget a write that has ended."""
+        try:
+            self._agent.release_xfer_handle(handle)
+        except _ERRORS as error:
+            _log.warning("handle not released: %s", error)
+
+    def tell(self, peer: str, message: bytes) -> bool:
+        """Send a message to a known peer; False when it is gone."""
+        known = self._peers.get(peer)
+        if known is None:
+            return False
+        try:
+            self._agent.send_notif(known.name, message)
+        except _ERRORS as error:
+            _log.warning("peer %s cannot be told: %s", peer, error)
+            return False
+        return True
+
+    def notices(self) -> list[tuple[str, bytes]]:
+        """(peer, message) since the last call. Also drives the writes of peers into this memory."""
+        try:
+            news = self._agent.get_new_notifs()
+        except _ERRORS as error:
+            _log.warning("polling failed: %s", error)
+            return []
+        return [(_text(peer), message) for peer, messages in news.items() for message in messages]
+
+    def dead(self, wanted: Iterable[str]) -> list[str]:
+        """Peers among `wanted` whose process has certainly ended, each once, after this agent has
+        been polled for what they had sent."""
+        return self._obituary.news(wanted)
+
+    def forget(self, peer: str) -> None:
+        """Drop a peer that is gone for good."""
+        known = self._peers.pop(peer, None)
+        if known is not None:
+            try:
+                self._agent.release_dlist_handle(known.descriptors)
+                self._agent.remove_remote_agent(known.name)
+            except _ERRORS as error:
+                _log.warning("peer %s not removed: %s", peer, error)
+
+    def close(self) -> None:
+        """Give everything back; without this the process ends by abort."""
+        for peer in list(self._peers):
+            self.forget(peer)
+        try:
+            self._agent.release_dlist_handle(self._local)
+            self._agent.deregister_memory(self._memory)
+        except _ERRORS as error:
+            _log.warning("agent not closed cleanly: %s", error)
+        self._agent = None
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,145 @@
+"""The decode ends of all tickets of one engine: machines, checksums, failures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from baton.clock import Clock
+from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect
+from kv_transfer.orders import Abort, Allocate, Decline, OpenTarget
+from kv_transfer.ticket import codec, target
+from kv_transfer.ticket import words as w
+from kv_transfer.ticket.states import TargetState
+
+_log = logging.getLogger("baton.kv_transfer")
+
+
+@dataclass(slots=True)
+class _Target:
+    request_id: str
+    peer: str
+    state: TargetState
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears how loads end; request ids. `failed` also hears why."""
+
+    received: Callable[[str], None]
+    failed: Callable[[str, str], None]
+
+
+class Receiving:
+    """Belongs to the mover's thread."""
+
+    def __init__(
+        self,
+        agent: AgentPort,
+        limits: MoverLimits,
+        clock: Clock,
+        memory: Memory,
+        counters: Counters,
+        listener: Listener,
+    ) -> None:
+        self._agent = agent
+        self._limits = limits
+        self._clock = clock
+        self._memory = memory
+        self._counters = counters
+        self._listener = listener
+        self._open: dict[w.TicketKey, _Target] = {}
+
+    @property
+    def tickets(self) -> int:
+        return len(self._open)
+
+    # -- orders of the engine
+
+    def open(self, order: OpenTarget) -> None:
+        if order.key in self._open:
+            return
+        peer, fault = connect(self._agent, order.peer)
+        state = TargetState(order.key, checking=self._limits.checking)
+        one = self._open[order.key] = _Target(order.request_id, peer, state)
+        if fault is not None:
+            # Nothing is registered, so nothing can be under way.
+            self._step(one, w.PeerClosed(w.Closed(order.key, fault)))
+
+    def order(self, order: Allocate | Decline | Abort) -> None:
+        one = self._open.get(order.key)
+        if one is None:
+            return
+        match order:
+            case Allocate():
+                self._step(one, self._allocated(order))
+            case Decline():
+                self._step(one, w.NothingToLoad())
+            case Abort():
+                self._step(one, w.Aborted())
+
+    def _allocated(self, order: Allocate) -> w.Allocated:
+        deadline_s = self._limits.write_deadline_s
+        now = self._clock.now()
+        return w.Allocated(order.first, order.blocks, order.total, now, deadline_s)
+
+    # -- news
+
+    def hear(self, message: w.Written | w.Closed) -> None:
+        one = self._open.get(message.key)
+        if one is None:
+            self._counters.late_notices += 1
+        elif isinstance(message, w.Written):
+            self._step(one, w.Notice(message))
+        else:
+            self._step(one, w.PeerClosed(message))
+
+    @property
+    def peers(self) -> set[str]:
+        """Peers of open tickets."""
+        return {one.peer for one in self._open.values()}
+
+    def peer_dead(self, peer: str) -> None:
+        """The peer's process has ended, and what it had sent has arrived."""
+        for one in list(self._open.values()):
+            if one.peer == peer:
+                self._step(one, w.PeerDead())
+
+    def tick(self, now: float) -> None:
+        for one in list(self._open.values()):
+            self._step(one, w.Tick(now))
+
+    # -- the machine
+
+    def _step(self, one: _Target, event: w.TargetEvent) -> None:
+        one.state, commands = target.step(one.state, event)
+        for command in commands:
+            self._carry_out(one, command)
+        if one.state.closed:
+            self._open.pop(one.state.key, None)
+
+    def _carry_out(self, one: _Target, command: w.TargetCommand) -> None:
+        match command:
+            case w.Send():
+                self._agent.tell(one.peer, codec.encode(command.message))
+            case w.Verify():
+                self._step(one, w.Verified(command.verify_id, self._is_good(command)))
+            case w.Received():
+                self._counters.landed += 1
+                self._listener.received(one.request_id)
+            case w.Freed():
+                self._listener.received(one.request_id)
+            case w.LoadFailed():
+                self._counters.failed += 1
+                self._listener.failed(one.request_id, command.reason)
+            case w.AskKill():
+                _log.error("prefill %s gives no proof: %s", one.peer, command.reason)
+            case w.Quarantine():
+                _log.error("%d blocks are quarantined", len(command.blocks))
+            case w.Unquarantine():
+                _log.warning("%d blocks are out of quarantine", len(command.blocks))
+
+    def _is_good(self, command: w.Verify) -> bool:
+        sums = self._memory.sums
+        return sums is None or sums(command.blocks) == command.sums

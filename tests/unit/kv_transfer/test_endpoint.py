@@ -1,0 +1,90 @@
+"""Endpoints survive the wire, unlike engines do not pair, and indices point where blocks lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baton.errors import BatonError, Reason
+from kv_transfer.endpoint import (
+    Endpoint,
+    Layout,
+    Region,
+    check_pair,
+    decode_endpoint,
+    encode_endpoint,
+)
+from kv_transfer.liveness import ProcessName
+
+_NUMBERS = st.integers(0, 2**63 - 1)
+_TEXTS = st.text(max_size=8)
+_REGIONS = st.lists(st.builds(Region, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2).map(tuple)
+_LAYOUTS = st.builds(Layout, _REGIONS, _NUMBERS, _NUMBERS, _TEXTS, _NUMBERS, _TEXTS)
+_PROCESSES = st.builds(ProcessName, _TEXTS, _NUMBERS, _NUMBERS)
+ENDPOINTS = st.builds(Endpoint, _TEXTS, st.binary(max_size=16), _LAYOUTS, _PROCESSES)
+
+LAYOUT = Layout((Region(1000, 64, 48), Region(5000, 32, 32)), 3, 16, "DRAM", 0, "bf16")
+
+
+@given(ENDPOINTS)
+def test_an_endpoint_survives_the_wire(endpoint: Endpoint) -> None:
+    assert decode_endpoint(encode_endpoint(endpoint)) == endpoint
+
+
+@given(st.binary(max_size=64))
+def test_garbage_is_refused_with_a_typed_error(data: bytes) -> None:
+    with pytest.raises(BatonError) as caught:
+        decode_endpoint(data)
+    assert caught.value.reason is Reason.TRANSFER_FAILED
+
+
+def test_a_cut_endpoint_is_refused() -> None:
+    whole = encode_endpoint(Endpoint("baton-1", b"\x00meta", LAYOUT, ProcessName("host", 1, 2)))
+    for cut in range(len(whole)):
+        with pytest.raises(BatonError):
+            decode_endpoint(whole[:cut])
+
+
+def test_equal_layouts_pair_wherever_their_memory_lies() -> None:
+    moved = tuple(replace(r, base=r.base + 77, stride=r.stride * 2) for r in LAYOUT.regions)
+    check_pair(LAYOUT, LAYOUT)
+    check_pair(LAYOUT, replace(LAYOUT, regions=moved, blocks=9, device=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"fingerprint": "fp8"}, "fingerprint is fp8 there and bf16 here"),
+        ({"block_tokens": 32}, "block_tokens"),
+        ({"memory": "VRAM"}, "memory"),
+        ({"regions": LAYOUT.regions[:1]}, "size"),
+        ({"regions": (Region(1000, 64, 64), Region(5000, 32, 32))}, "size"),
+    ],
+)
+def test_unlike_layouts_are_refused_by_name(change: dict[str, object], word: str) -> None:
+    with pytest.raises(BatonError, match=word) as caught:
+        check_pair(LAYOUT, replace(LAYOUT, **change))
+    assert caught.value.reason is Reason.CONFIG_MISMATCH
+
+
+def test_descriptors_follow_the_stride_and_cover_the_size() -> None:
+    assert LAYOUT.descriptors() == [
+        (1000, 48, 0),
+        (1064, 48, 0),
+        (1128, 48, 0),
+        (5000, 32, 0),
+        (5032, 32, 0),
+        (5064, 32, 0),
+    ]
+    assert LAYOUT.block_bytes == 80
+
+
+@given(st.lists(st.integers(0, 2), max_size=5))
+def test_indices_name_these_blocks_in_every_region(blocks: list[int]) -> None:
+    descriptors = LAYOUT.descriptors()
+    named = [descriptors[i] for i in LAYOUT.indices(blocks)]
+    expected = [(r.base + b * r.stride, r.size, 0) for r in LAYOUT.regions for b in blocks]
+    assert named == expected

@@ -1,0 +1,160 @@
+"""Whole handoffs between two movers, chunk by chunk and in either order."""
+
+from __future__ import annotations
+
+import pytest
+
+from kv_transfer.moving import Memory, MoverLimits
+from kv_transfer.orders import Allocate, Cover, Decline, Finish, Preempt
+from kv_transfer.ticket.states import Checking
+from kv_transfer.ticket.words import Closed, Written
+from tests.unit.kv_transfer.fakes import Two
+from tests.unit.kv_transfer.legs import (
+    ABORT,
+    KEY,
+    SOURCES,
+    TARGETS,
+    allocate,
+    assert_landed,
+    assert_over,
+    cover,
+    finish,
+    open_source,
+    open_target,
+    prompt,
+    target,
+)
+
+
+def test_a_handoff_leaves_chunk_by_chunk() -> None:
+    two = Two()
+    open_source(two)
+    target(two)
+    two.run()
+    for computed in (1, 3, 4):
+        cover(two, computed)
+        two.run()
+    finish(two)
+    two.run()
+    assert [w.targets for w in two.prefill.agent.writes] == [(20,), (21, 22), (23,)]
+    assert two.prefill.mover.counters.writes == 3
+    assert two.prefill.mover.counters.bytes_written == 4 * 64
+    assert two.decode.mover.counters.landed == 1
+    assert two.network.said(Closed) == []
+    assert_landed(two)
+
+
+def test_a_chunk_leaves_before_the_prompt_has_ended() -> None:
+    two = Two()
+    open_source(two)
+    target(two)
+    cover(two, 2)
+    two.run()
+    assert two.decode.agent.memory[20:24] == [1010, 1011, 0, 0]
+    assert not two.prefill.sent
+    assert not two.decode.received
+
+
+def test_what_decode_holds_is_not_written() -> None:
+    two = Two()
+    open_target(two)
+    allocate(two, first=3)
+    prompt(two)
+    two.run()
+    assert [w.targets for w in two.prefill.agent.writes] == [(23,)]
+    assert_landed(two, first=3)
+
+
+@pytest.mark.parametrize("prefill_first", [True, False])
+def test_either_leg_may_come_first(prefill_first: bool) -> None:
+    two = Two()
+    legs = (prompt, target) if prefill_first else (target, prompt)
+    for leg in legs:
+        leg(two)
+        two.run()
+    assert two.network.hellos() <= 2
+    assert_landed(two)
+
+
+def test_a_target_that_never_comes_is_waited_for_so_long() -> None:
+    two = Two()
+    prompt(two)
+    two.pass_time(4.8)
+    assert not two.prefill.sent
+    two.pass_time(0.5)
+    assert two.prefill.sent == {"p1": 1}
+    assert two.prefill.agent.writes == []
+    target(two)
+    two.run()
+    assert two.decode.failed == {"d1": "prefill closed: no such prefill leg"}
+    assert_over(two)
+
+
+def test_a_preempted_prompt_goes_on_where_it_was() -> None:
+    two = Two()
+    open_source(two)
+    target(two)
+    cover(two, 2)
+    two.run()
+    two.prefill.mover.feed([Preempt(KEY), Cover(KEY, 0, SOURCES, 4)])
+    two.run()
+    assert len(two.prefill.agent.writes) == 1
+    two.prefill.mover.feed([Cover(KEY, 1, (5, 6, 7, 8), 4), Finish(KEY)])
+    two.run()
+    assert [w.sources for w in two.prefill.agent.writes] == [(10, 11), (7, 8)]
+    assert two.decode.received == {"d1": 1}
+    assert_over(two)
+
+
+def test_decode_that_needs_nothing_lets_prefill_go() -> None:
+    two = Two()
+    prompt(two)
+    open_target(two)
+    two.decode.mover.feed([Decline(KEY)])
+    two.run()
+    assert two.prefill.sent == {"p1": 1}
+    assert not two.decode.received
+    assert_over(two)
+
+
+def test_without_checks_no_sums_are_computed() -> None:
+    two = Two(limits=MoverLimits(10.0, 5.0, Checking.OFF))
+    for mover in (two.prefill.mover, two.decode.mover):
+        mover._sending._memory = mover._receiving._memory = Memory(64)
+    target(two)
+    prompt(two)
+    two.run()
+    assert [m.sums for m in two.network.said(Written)] == [()]
+    assert_landed(two)
+
+
+def test_results_are_handed_out_once() -> None:
+    two = Two()
+    target(two)
+    prompt(two)
+    two.run()
+    assert two.decode.mover.take().received == set()
+    assert two.prefill.mover.take().sent == set()
+    assert_landed(two)
+
+
+def test_an_order_for_an_unknown_ticket_changes_nothing() -> None:
+    two = Two()
+    two.prefill.mover.feed([Cover(KEY, 0, SOURCES, 4), Preempt(KEY), Finish(KEY), ABORT])
+    two.decode.mover.feed([Allocate(KEY, 0, TARGETS, 4), Decline(KEY)])
+    two.run()
+    assert two.network.sent == []
+    assert two.open_tickets == 0
+
+
+def test_whoever_waits_for_results_gets_those_that_are_there_at_once() -> None:
+    two = Two()
+    target(two)
+    prompt(two)
+    for _ in range(6):
+        two.prefill.mover.turn()
+        two.decode.mover.turn()
+        two.network.deliver()
+    assert two.decode.mover.take(60.0).received == {"d1"}
+    assert two.prefill.mover.take(60.0).sent == {"p1"}
+    assert two.decode.mover.take(0.0).received == set()

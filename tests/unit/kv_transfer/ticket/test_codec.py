@@ -1,0 +1,103 @@
+"""Every message survives the way; nothing else becomes one."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kv_transfer.ticket.codec import MESSAGE_BYTES_MAX, MalformedMessageError, decode, encode
+from kv_transfer.ticket.words import Closed, Register, TicketKey, Withdraw, Written
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+NUMBERS = st.integers(0, 2**40)
+KEYS = st.builds(TicketKey, WORDS, NUMBERS)
+
+
+@st.composite
+def registers(draw):
+    blocks = tuple(draw(st.lists(NUMBERS, min_size=1, max_size=50, unique=True)))
+    first = draw(st.integers(0, 1000))
+    seconds = draw(st.floats(0.001, 1e6))
+    return Register(draw(KEYS), first, blocks, first + len(blocks), seconds)
+
+
+@st.composite
+def writtens(draw):
+    count = draw(st.integers(1, 50))
+    sums = draw(st.lists(st.integers(0, 2**64 - 1), min_size=count, max_size=count))
+    kept = tuple(sums) if draw(st.booleans()) else ()
+    return Written(draw(KEYS), draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), count, kept)
+
+
+CLOSEDS = st.builds(Closed, KEYS, st.none() | WORDS, st.integers(0, 63))
+MESSAGES = registers() | writtens() | CLOSEDS | st.builds(Withdraw, KEYS)
+KEY = TicketKey("t", 0)
+
+
+@given(MESSAGES)
+def test_round_trip(message):
+    assert decode(encode(message)) == message
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_with_one_error(data):
+    try:
+        message = decode(data)
+    except MalformedMessageError:
+        return
+    assert decode(encode(message)) == message
+
+
+@given(MESSAGES, st.data())
+def test_damage_is_refused_or_makes_another_valid_message(message, data):
+    damaged = bytearray(encode(message))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        again = decode(bytes(damaged))
+    except MalformedMessageError:
+        return
+    assert decode(encode(again)) == again
+
+
+@given(MESSAGES, st.data())
+def test_parts_of_messages_are_refused(message, data):
+    whole = encode(message)
+    part = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    for wrong in (part, whole + b"\0", bytes((whole[0] + 1,)) + whole[1:]):
+        with pytest.raises(MalformedMessageError):
+            decode(wrong)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param((1, ("t", 0, 0, (), 0, 1.0)), id="no-blocks"),
+        pytest.param((1, ("t", 0, 0, (1, 1), 2, 1.0)), id="block-twice"),
+        pytest.param((1, ("t", 0, -1, (1,), 0, 1.0)), id="negative-position"),
+        pytest.param((1, ("t", 0, 0, (-1,), 1, 1.0)), id="negative-block"),
+        pytest.param((1, ("t", 0, 0, (1,), 2, 1.0)), id="not-all"),
+        pytest.param((1, ("t", 0, 0, (1,), 1, 0.0)), id="no-time"),
+        pytest.param((1, ("t", 0, 0, (1,), 1, float("inf"))), id="for-ever"),
+        pytest.param((1, ("t", 0, 0, (1,), 1, float("nan"))), id="no-number"),
+        pytest.param((3, ("t", 0, 0, 0, 0, 0, ())), id="nothing-written"),
+        pytest.param((3, ("t", 0, 0, 0, 0, 2, (1,))), id="too-few-sums"),
+        pytest.param((3, ("t", 0, 0, -1, 0, 1, ())), id="negative-rank"),
+        pytest.param((2, ("t", "0")), id="epoch-as-text"),
+        pytest.param((4, ("t", 0, 7, 0)), id="reason-as-number"),
+    ],
+)
+def test_contradictions_are_refused(fields):
+    kind, body = fields
+    with pytest.raises(MalformedMessageError):
+        decode(bytes((1, kind)) + msgspec.msgpack.encode(body))
+
+
+def test_size_is_bounded():
+    with pytest.raises(MalformedMessageError):
+        decode(b"\x01\x02" + b"\0" * MESSAGE_BYTES_MAX)
+
+
+def test_a_registration_of_a_long_prompt_fits():
+    blocks = tuple(range(100_000, 165_536))
+    message = Register(KEY, 0, blocks, len(blocks), 30.0)
+    assert decode(encode(message)) == message

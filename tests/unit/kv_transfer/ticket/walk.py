@@ -1,0 +1,46 @@
+"""A random walk through the model, the same for the same seed."""
+
+import random
+
+from kv_transfer.ticket.states import Checking
+from tests.unit.kv_transfer.ticket.model import World
+
+# How often each move is made, out of their sum.
+WEIGHTS = {
+    "submit": 10, "schedule": 20, "complete": 20, "report": 20, "finish": 10, "preempt": 4,
+    "drop": 2, "land": 25, "done": 20, "fail": 1, "allocate": 15, "verify": 15, "abort": 3,
+    "preempt_decode": 2, "end": 6, "deliver": 30, "repeat": 6, "lose": 2, "wait": 6,
+    "kill_prefill": 0.5, "reap": 3, "obey": 1, "kill_decode": 0.5,
+}  # fmt: skip
+TICKETS_MAX = 30
+
+
+def walk(seed: int, moves: int = 250, checking: Checking = Checking.FULL) -> World:
+    """Many moves, then the drain. Raises BrokenRuleError when something broke."""
+    chance, world = random.Random(seed), World(checking)
+    for name in chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=moves):
+        move(world, chance, name)
+        world.check()
+    world.drain()
+    return world
+
+
+def move(world: World, chance: random.Random, name: str) -> None:
+    pick = chance.randrange(100)
+    match name:
+        case "submit":
+            if len(world.totals) < TICKETS_MAX:
+                world.submit(chance.randrange(4), chance.randint(1, 4), chance.choice((0, 0, 1, 4)))
+        case "schedule":
+            # Mostly the oldest first, as engines do.
+            world.schedule(pick if pick < 20 else 0, chance.randint(1, 3))
+        case "land":
+            world.land(pick, world.checking is Checking.FULL and chance.random() < 0.1)
+        case "repeat":
+            world.deliver(pick, keep=True)
+        case "wait":
+            world.wait(chance.choice((0.1, 1.0, 5.0)))
+        case "complete" | "report" | "allocate" | "kill_prefill" | "reap" | "obey" | "kill_decode":
+            getattr(world, name)()
+        case _:
+            getattr(world, name)(pick)
