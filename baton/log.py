@@ -66,7 +66,12 @@ def _utc(record: logging.LogRecord) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    # Libraries mark records for themselves, with names of their own or underscores before them.
+    return {
+        key: value
+        for key, value in record.__dict__.items()
+        if key not in _STANDARD and not key.startswith("_")
+    }
 
 
 def _trace(record: logging.LogRecord) -> list[str]:

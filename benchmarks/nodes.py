@@ -15,9 +15,9 @@ from typing import Any
 
 from baton.messages import ClusterView, Member, Role, WorkerInfo, WorkerState
 from baton.settings import Settings
-from deploy.model import resolved
+from deploy.model import model_path, resolved
+from engine import preflight
 
-_DIGEST = "benchmark"
 _CONTEXT = multiprocessing.get_context("spawn")
 _POLL_S = 0.1
 
@@ -55,10 +55,11 @@ class _Child:
 @contextlib.contextmanager
 def running(settings: Settings, prefill: int, decode: int) -> Iterator[Nodes]:
     """Start workers and router, and end them. Raises RuntimeError if one does not start."""
-    dump = resolved(settings).model_dump()
+    found = preflight.check(settings, model_path(settings), preflight.this_machine())
+    digest, dump = found.digest, resolved(settings).model_dump()
     roles = [Role.PREFILL] * prefill + [Role.DECODE] * decode
-    children = [_start(_worker, dump, role.value, i) for i, role in enumerate(roles)]
-    router = _start(_router, dump)
+    children = [_start(_worker, dump, digest, role.value, i) for i, role in enumerate(roles)]
+    router = _start(_router, dump, digest)
     try:
         workers = tuple(child.first_word().ready for child in children)
         url = router.first_word().ready_url
@@ -83,11 +84,11 @@ def _view(workers: Sequence[WorkerInfo]) -> ClusterView:
     return ClusterView(1, members)
 
 
-def _worker(pipe: Connection, dump: dict[str, Any], role: str, index: int) -> None:
+def _worker(pipe: Connection, dump: dict[str, Any], digest: str, role: str, index: int) -> None:
     from deploy.worker_process import WorkerProcess
 
     _settle_in()
-    worker = WorkerProcess(dump, f"{role}-{index}", 1, role, index, _DIGEST)
+    worker = WorkerProcess(dump, f"{role}-{index}", 1, role, index, digest)
     worker.start()
     while not (progress := worker.progress()).ready and progress.error is None:
         time.sleep(_POLL_S)
@@ -98,11 +99,11 @@ def _worker(pipe: Connection, dump: dict[str, Any], role: str, index: int) -> No
     os._exit(0)
 
 
-def _router(pipe: Connection, dump: dict[str, Any]) -> None:
+def _router(pipe: Connection, dump: dict[str, Any], digest: str) -> None:
     from deploy.router_process import RouterProcess
 
     _settle_in()
-    router = RouterProcess(dump, "router-0", _DIGEST)
+    router = RouterProcess(dump, "router-0", digest)
     router.start()
     while not (progress := router.progress()).ready_url and progress.error is None:
         time.sleep(_POLL_S)

@@ -189,8 +189,13 @@ def _end_of(error: BaseException) -> str:
 
 async def _kill(actor: Any, name: str) -> None:
     import ray
+    from ray.exceptions import RayError
 
-    ray.kill(actor, no_restart=True)
+    try:
+        ray.kill(actor, no_restart=True)
+    except (RayError, ValueError) as error:
+        _log.warning("%s could not be killed: %s", name, _cause(error))
+        return
     try:
         await _answer(actor.__ray_ready__.remote(), name, _KILL_TIMEOUT_S)
     except BatonError as error:

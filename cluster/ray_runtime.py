@@ -220,6 +220,8 @@ def _found() -> str | None:
     # a Ray of our own needs it settled otherwise than a Ray to join.
     file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / _ADDRESS_FILE  # noqa: TID251
     with contextlib.suppress(OSError):
+        if file.stat().st_uid != os.getuid():
+            return None  # Another user's; actors there would run as that user.
         address = file.read_text(encoding="utf-8").strip()
         return address if address and _answers(address) else None
     return None

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from baton.clock import MonotonicClock
+from baton.errors import BatonError, Reason
 from baton.ids import RouterId
 from baton.log import configure_logging
 from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
+from baton.tasks import TaskFault
 from cluster.ports import RouterProgress
 from deploy.loop_thread import LoopThread
 from deploy.model import model_path, resolved
@@ -98,7 +100,11 @@ class RouterProcess:
         self._limit_model = front.set_model_limits
         pages = Pages(heart.check_ready, self._status_page, heart.story, metrics.registry)
         app = await build_http_app(front, args, self._settings, pages)
-        return await serve(app, sock)
+        return await serve(app, sock, on_fault=self._http_ended)
+
+    def _http_ended(self, fault: TaskFault) -> None:
+        message = f"the HTTP server ended: {fault.error}"
+        self._failed(BatonError(Reason.INTERNAL, message).to_wire())
 
     def _connect(self, info: WorkerInfo, events: LinkEvents) -> WorkerLink:
         return WorkerLink(info, self._identity, events)

@@ -75,6 +75,8 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     found = real_classes(settings) if classes is None else classes
     launch = Launch(resolved(settings), found, home, Screen(), began_s)
     launch.screen.say(f"starting {found.model} on {found.device}")
+    if settings.exposed():
+        launch.screen.say("warning: reachable from the network, without encryption")
     return _with_ray(launch)
 
 
@@ -130,6 +132,8 @@ def _with_ray(launch: Launch) -> int:
             logs = launch.home.logs(settings.cluster.name) if failed else None
             if runtime is not None:
                 runtime.shutdown(keep_logs_in=logs)
+            if logs is not None and logs.exists():
+                launch.screen.say(f"logs of the processes: {logs}")
             if record is not None:
                 record.close()
     return code

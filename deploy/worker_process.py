@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from baton.clock import MonotonicClock
-from baton.errors import BatonError
+from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
@@ -99,6 +99,7 @@ class WorkerProcess:
     async def _start_all(self) -> WorkerInfo:
         settings = self._settings
         found = preflight.check(settings, model_path(settings), preflight.this_machine())
+        self._check_digest(found.digest)
         handoff = handoff_for(settings.kv_transfer)
         self._set_environment(found.device, handoff)
         self._engine = await _start_engine(settings, found, handoff)
@@ -110,6 +111,15 @@ class WorkerProcess:
         info = self._info(self._engine.facts, handoff, port)
         await self._server.start(info)
         return info
+
+    def _check_digest(self, digest: str) -> None:
+        """What this machine finds must be what the rest of the cluster was started with."""
+        if digest != self._digest:
+            raise BatonError(
+                Reason.CONFIG_MISMATCH,
+                f"this machine's model, vLLM or number format differs (digest {digest}, the "
+                f"cluster has {self._digest})",
+            )
 
     def _set_environment(self, device: str, handoff: Handoff) -> None:
         settings = self._settings

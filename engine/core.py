@@ -36,7 +36,7 @@ from engine.inside import (
 )
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
 from engine.preflight import GIB
-from kv_transfer.start_report import read_report, report_path, startup_error
+from kv_transfer.start_report import open_report, read_report, report_path, startup_error
 
 _ENDS = {
     FinishReason.STOP: LegEnd.DONE,
@@ -132,7 +132,7 @@ class EngineCore:
     async def start(cls, spec: EngineSpec, owner_pid: int) -> EngineCore:
         """Start the process and wait until it is ready. Raises StartupError."""
         report = report_path(owner_pid)
-        report.unlink(missing_ok=True)
+        open_report(report)
         config = await asyncio.to_thread(engine_config, spec)
         try:
             client = await asyncio.to_thread(_start_client, config)

@@ -11,9 +11,9 @@ import grpc
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from baton.errors import StartupError, StartupFault
+from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.messages import WorkerInfo
-from baton.tasks import Tasks
+from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
 from engine.frames import load_message
@@ -173,8 +173,12 @@ class WorkerServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        self._tasks.spawn(self._worker.run(), "engine steps")
-        self._tasks.spawn(self._beat(), "heartbeat", eternal=True)
+        self._tasks.spawn(self._worker.run(), "engine steps", on_fault=self._broken)
+        self._tasks.spawn(self._beat(), "heartbeat", eternal=True, on_fault=self._broken)
+
+    def _broken(self, fault: TaskFault) -> None:
+        # Without either loop the worker would look alive and answer nobody.
+        self._worker.fail(BatonError(Reason.ENGINE_FAILED, f"{fault.task}: {fault.error}"))
 
     async def _beat(self) -> None:
         while True:

@@ -100,8 +100,12 @@ class Agent:
                 known.layout.indices(targets),
                 notice,
             )
+        except _ERRORS as error:
+            raise BatonError(Reason.TRANSFER_FAILED, f"no write prepared: {error}") from error
+        try:
             self._agent.transfer(handle)
         except _ERRORS as error:
+            self.release(handle)
             raise BatonError(Reason.TRANSFER_FAILED, f"write refused: {error}") from error
         return handle
 

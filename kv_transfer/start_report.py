@@ -7,7 +7,9 @@ because a path inside vLLM's configuration would change the key of its compilati
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,12 @@ _MEMORY_SIGNS = ("memory", "kv cache", "kv_cache", "out of memory", "cannot allo
 def report_path(owner_pid: int) -> Path:
     """Where the engine process started by `owner_pid` writes."""
     return Path(tempfile.gettempdir()) / f"baton-start-{owner_pid}.jsonl"
+
+
+def open_report(path: Path) -> None:
+    """The owner's first act: a new file that no other user can read or has prepared."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,13 @@ class StartReport:
         self._write({"error": f"{type(error).__name__}: {error}"})
 
     def _write(self, line: dict[str, str]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        # Only into the file that the owner made: once it has read and removed it, nobody listens.
+        with contextlib.suppress(OSError):
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            try:
+                os.write(file, (json.dumps(line) + "\n").encode())
+            finally:
+                os.close(file)
 
 
 def read_report(path: Path) -> StartState:

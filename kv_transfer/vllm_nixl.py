@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.messages import Dispatch, Ticket
+from baton.settings.model import is_loopback
 
 _LOWEST_PORT = 10_000
+_TRIES = 64
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _CONNECTORS = {
     "cuda": {"kv_connector": "NixlConnector"},
@@ -48,7 +50,7 @@ class VllmNixlPull:
             # The connector publishes the port it was told, so it cannot be bound at 0.
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(_free_port(host)),
         }
-        if host.startswith("127.") or host == "localhost":
+        if is_loopback(host):
             env["UCX_NET_DEVICES"] = "lo"
         if self._ucx_tls is not None:
             env["UCX_TLS"] = self._ucx_tls
@@ -98,10 +100,12 @@ def _free_port(host: str) -> int:
     """
     below = int(_PORT_RANGE.read_text().split()[0])
     # Not reproducible on purpose: two workers that start together must not walk the same way.
-    for port in random.SystemRandom().sample(range(_LOWEST_PORT, below), 64):
+    # Where the kernel keeps nearly all ports to itself there is no better choice than any of them.
+    pool = range(_LOWEST_PORT, below if below >= _LOWEST_PORT + _TRIES else 65_536)
+    for port in random.SystemRandom().sample(pool, _TRIES):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port
     raise StartupError(
-        StartupFault.PORT_TAKEN, f"no free port from {_LOWEST_PORT} to {below} on {host}"
+        StartupFault.PORT_TAKEN, f"no free port from {pool.start} to {pool.stop} on {host}"
     )

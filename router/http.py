@@ -22,6 +22,7 @@ from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
@@ -226,8 +227,9 @@ def _own_routes(pages: Pages) -> list[Route]:
 
 
 def _set_middleware(app: FastAPI, settings: Settings) -> None:
-    # vLLM's own count requests and watch for its scaling: both wrap the sending of each token.
-    app.user_middleware.clear()
+    # vLLM's own count requests and watch for its scaling: both wrap the sending of each token. The
+    # check of VLLM_API_KEY does not, and stays.
+    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
     # One of vLLM's parts has had the stack built before the app is complete.
     app.middleware_stack = None
     origins = settings.router.allow_origins

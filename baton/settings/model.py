@@ -100,7 +100,8 @@ class EngineSettings(Section):
         60,
         gt=0,
         description="An engine that has work but completes no step for this many seconds is "
-        "taken to be stuck and is restarted.",
+        "taken to be stuck and is restarted. Has to exceed the longest step: a large model on CPU "
+        "may need minutes.",
     )
     prefix_caching: bool = Field(
         default=True,
@@ -154,7 +155,7 @@ class KvTransferSettings(Section):
         30,
         gt=0,
         description="Seconds from the registration of decode's blocks until Baton's connector "
-        "writes no more into them.",
+        "writes no more into them. A request that waits longer for prefill fails.",
     )
     abort_timeout_s: float = Field(
         30, gt=0, description="Seconds that prefill keeps the blocks that nobody fetches."

@@ -16,10 +16,11 @@ from typing import Any
 from baton.messages import WorkerInfo
 from baton.settings import KvTransferSettings, Settings
 from benchmarks import reference
+from deploy.model import model_path
+from engine import preflight
 from kv_transfer.handoff import Handoff
 from tests.engine.corrupting_connector import CorruptibleHandoff
 
-DIGEST = "0123456789abcdef"
 START_S = 110.0
 STOP_S = 20.0
 LEFTOVERS_S = 5.0
@@ -57,8 +58,9 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
     if setup.handoff is not None:
         composition.handoff_for = setup.handoff
     settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})
+    found = preflight.check(settings, model_path(settings), preflight.this_machine())
     dump = settings.model_dump()
-    worker = composition.WorkerProcess(dump, name, 1, role, index, DIGEST)
+    worker = composition.WorkerProcess(dump, name, 1, role, index, found.digest)
     worker.start()
     while control.recv() == "progress":
         control.send(worker.progress())

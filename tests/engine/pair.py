@@ -14,10 +14,11 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+from baton.messages import WorkerInfo
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
-from tests.engine.cluster_of_two import DIGEST, ClusterOfTwo
+from tests.engine.cluster_of_two import ClusterOfTwo
 
 Event = EngineCoreOutput | wire.Prefilled | wire.Ended
 Spoil = Callable[[dict[str, Any]], None]
@@ -63,8 +64,9 @@ class Leg:
 class WorkerLink:
     """A link to one worker."""
 
-    def __init__(self, address: str, tasks: Tasks) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
+    def __init__(self, info: WorkerInfo, tasks: Tasks) -> None:
+        self._channel = grpc.aio.insecure_channel(info.address)
+        self._digest = info.config_digest
         self._tasks = tasks
         self._decoder = MsgpackDecoder(EngineCoreOutputs)
         self.stub = wire_grpc.WorkerStub(self._channel)
@@ -76,7 +78,7 @@ class WorkerLink:
     async def open(self) -> None:
         """Say hello, and listen."""
         self._call = self.stub.Link()
-        hello = wire.Hello(router_id=f"router-{next(NUMBERS)}", config_digest=DIGEST)
+        hello = wire.Hello(router_id=f"router-{next(NUMBERS)}", config_digest=self._digest)
         await self._call.write(wire.RouterMessage(hello=hello))
         self._tasks.spawn(self._listen(), "frames")
 
@@ -131,8 +133,8 @@ class Pair:
 
     def __init__(self, cluster: ClusterOfTwo) -> None:
         self._tasks = Tasks("pair")
-        self.prefill = WorkerLink(cluster.prefill.info.address, self._tasks)
-        self.decode = WorkerLink(cluster.decode.info.address, self._tasks)
+        self.prefill = WorkerLink(cluster.prefill.info, self._tasks)
+        self.decode = WorkerLink(cluster.decode.info, self._tasks)
 
     async def __aenter__(self) -> Self:
         await self.prefill.open()

@@ -10,10 +10,32 @@ from baton.errors import StartupFault
 from kv_transfer.start_report import (
     StartReport,
     StartState,
+    open_report,
     read_report,
     report_path,
     startup_error,
 )
+
+
+def _opened(path: Path) -> StartReport:
+    open_report(path)
+    return StartReport(path)
+
+
+def test_nobody_hears_what_is_said_after_the_owner_removed_the_file(tmp_path: Path) -> None:
+    report = _opened(tmp_path / "r")
+    (tmp_path / "r").unlink()
+    report.phase("too late")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_file_that_somebody_prepared_is_replaced(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    (tmp_path / "r").symlink_to(elsewhere)
+    _opened(tmp_path / "r").phase("loading weights")
+    assert elsewhere.read_text() == ""
+    assert read_report(tmp_path / "r").phase == "loading weights"
 
 
 def test_no_file_is_no_news(tmp_path: Path) -> None:
@@ -21,14 +43,14 @@ def test_no_file_is_no_news(tmp_path: Path) -> None:
 
 
 def test_the_latest_phase_counts(tmp_path: Path) -> None:
-    report = StartReport(tmp_path / "r")
+    report = _opened(tmp_path / "r")
     report.phase("loading weights")
     report.phase("warming up")
     assert read_report(tmp_path / "r") == StartState("warming up")
 
 
 def test_an_error_keeps_the_phase(tmp_path: Path) -> None:
-    report = StartReport(tmp_path / "r")
+    report = _opened(tmp_path / "r")
     report.phase("loading weights")
     report.failed(ValueError("no\nsuch tensor"))
     assert read_report(tmp_path / "r") == StartState(
@@ -39,7 +61,7 @@ def test_an_error_keeps_the_phase(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["", '{"phase": "war', "\0\0", "[]", "7", '"text"', "null"])
 def test_a_broken_line_is_no_news(tmp_path: Path, tail: str) -> None:
     path = tmp_path / "r"
-    StartReport(path).phase("loading weights")
+    _opened(path).phase("loading weights")
     with path.open("a") as file:
         file.write(tail)
     assert read_report(path) == StartState("loading weights")
@@ -78,7 +100,7 @@ def test_the_engines_words_decide_the_fault(text: str, fault: StartupFault) -> N
 
 
 def test_the_endpoint_survives_and_stays_while_phases_go_on(tmp_path: Path) -> None:
-    report = StartReport(tmp_path / "r")
+    report = _opened(tmp_path / "r")
     report.phase("registering memory")
     report.endpoint(b"\x00\xffwhere I am")
     expected = StartState("registering memory", None, b"\x00\xffwhere I am")
@@ -88,5 +110,5 @@ def test_the_endpoint_survives_and_stays_while_phases_go_on(tmp_path: Path) -> N
 
 
 def test_without_a_word_about_it_there_is_no_endpoint(tmp_path: Path) -> None:
-    StartReport(tmp_path / "r").phase("loading weights")
+    _opened(tmp_path / "r").phase("loading weights")
     assert read_report(tmp_path / "r").endpoint == b""
