@@ -26,12 +26,11 @@ from baton.messages import Dispatch, Ticket
 from baton.settings import KvTransferSettings
 from baton.wire import worker_pb2 as wire
 from benchmarks import reference, wide_model
+from benchmarks.engines import ClusterOfTwo, Setup
+from benchmarks.legs import NUMBERS, PushPair, encoded
 from kv_transfer.handoff import Handoff
 from kv_transfer.push import BatonPush
 from kv_transfer.vllm_nixl import VllmNixlPull
-from tests.engine.cluster_of_two import ClusterOfTwo, Setup
-from tests.engine.pair import NUMBERS, encoded
-from tests.engine_push.pushing import PushPair
 
 CHUNK_TOKENS = 512
 MAX_LEN_TOKENS = 4096

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,7 +18,7 @@ from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
-from baton.settings import Settings, extend_process_environ
+from baton.settings import KvTransferSettings, Settings, extend_process_environ
 from baton.wire import worker_pb2 as wire
 from cluster.ports import StartProgress
 from decode_worker import DecodeRole, SoloRole
@@ -48,6 +48,7 @@ class WorkerProcess:
         core_index: int,
         digest: str,
     ) -> None:
+        self.choose_handoff: Callable[[KvTransferSettings], Handoff] = handoff_for
         self._settings = resolved(Settings.model_validate(settings_dump))
         self._worker_id = WorkerId(worker_id)
         self._incarnation = incarnation
@@ -100,7 +101,7 @@ class WorkerProcess:
         settings = self._settings
         found = preflight.check(settings, model_path(settings), preflight.this_machine())
         self._check_digest(found.digest)
-        handoff = handoff_for(settings.kv_transfer)
+        handoff = self.choose_handoff(settings.kv_transfer)
         self._set_environment(found.device, handoff)
         self._engine = await _start_engine(settings, found, handoff)
         self._worker = Worker(

@@ -35,9 +35,9 @@ class BatonPush:
             "kv_connector_module_path": "kv_transfer.connector",
             "kv_role": "kv_both",
             "kv_buffer_device": device,
-            # A load that failed ends the request with a typed error.
-            "kv_load_failure_policy": "fail",
+            "kv_load_failure_policy": self._settings.on_load_failure,
             "kv_connector_extra_config": {
+                "stream": self._settings.stream,
                 "verify": self._settings.verify,
                 "write_deadline_s": self._settings.write_deadline_s,
                 "hold_s": self._settings.abort_timeout_s,

@@ -135,11 +135,17 @@ class PoolSettings(Section):
 class KvTransferSettings(Section):
     """How the KV cache gets from prefill to decode."""
 
-    connector: Literal["vllm-nixl-pull", "baton"] = Field(
+    connector: Literal["baton", "vllm-nixl-pull", "vllm-nixl-push"] = Field(
         "vllm-nixl-pull",
-        description="What moves the KV. vllm-nixl-pull = vLLM's NIXL connector: decode reads once "
-        "prefill has ended. baton = Baton's own: prefill writes while it computes; host memory "
-        "and one device per engine so far.",
+        description="What moves the KV. baton = Baton's own: prefill writes while it computes, "
+        "every block is proved free before it is reused. vllm-nixl-pull = vLLM's connector: decode "
+        "reads once prefill has ended. vllm-nixl-push = vLLM's connector: prefill writes once it "
+        "has ended. vLLM's serve models that baton refuses, such as those with Mamba layers.",
+    )
+    stream: Literal["layer", "chunk"] = Field(
+        "layer",
+        description="When Baton's connector lets KV leave: layer = as soon as a layer of a step is "
+        "computed, where the engine says so; chunk = after each engine step.",
     )
     ucx_tls: str | None = Field(
         None,
@@ -149,16 +155,43 @@ class KvTransferSettings(Section):
     verify: Literal["off", "sampled", "full"] = Field(
         "sampled",
         description="Checksums of Baton's connector: full = of every block, and none may be "
-        "missing; sampled = as full for now; off = none.",
+        "missing; sampled = of one write in eight; off = none.",
+    )
+    on_load_failure: Literal["recompute", "fail"] = Field(
+        "recompute",
+        description="What decode does with a request whose KV did not arrive whole: recompute = "
+        "computes the prompt itself; fail = ends the request with transfer_failed.",
     )
     write_deadline_s: float = Field(
         30,
         gt=0,
-        description="Seconds from the registration of decode's blocks until Baton's connector "
-        "writes no more into them. A request that waits longer for prefill fails.",
+        description="Seconds from the registration of decode's blocks, when prefill begins with "
+        "the prompt, until Baton's connector writes no more into them. Has to exceed the longest "
+        "prefill.",
     )
     abort_timeout_s: float = Field(
-        30, gt=0, description="Seconds that prefill keeps the blocks that nobody fetches."
+        30,
+        gt=0,
+        description="Seconds that prefill keeps blocks that nobody fetches, and that decode waits "
+        "for a prefill that gives no sign of life.",
+    )
+    quarantine_max_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of a decode worker's KV blocks that may be out of use because nobody "
+        "can prove that no write will hit them. Above it the worker is restarted.",
+    )
+    min_gb_per_second: float = Field(
+        0,
+        ge=0,
+        description="Slowest rate (10^9 bytes a second, whole KV blocks) that the self-test of a "
+        "pair of workers may measure. 0 = any.",
+    )
+    on_slow_transport: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="What happens below min_gb_per_second: warn = a line in the log and a metric; "
+        "refuse = the pair hands nothing over.",
     )
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from baton.settings import KvTransferSettings
+from benchmarks.engines import PULL, SETTINGS, ClusterOfTwo, Setup
+from benchmarks.legs import Pair
 from benchmarks.oracle import Answer
 from benchmarks.reference import Question, answers
-from tests.engine.cluster_of_two import WITH_PULL, ClusterOfTwo
-from tests.engine.pair import Pair
+from kv_transfer.handoff import Handoff
+from tests.engine.corrupting_connector import CorruptibleHandoff
 from tests.engine.prompts import prompt, varied_lengths
 
 HERE = Path(__file__).parent
@@ -65,10 +68,15 @@ def the_reference() -> Reference:
     )
 
 
+def corruptible(chosen: KvTransferSettings) -> Handoff:
+    """vLLM's connector, with faults on demand."""
+    return CorruptibleHandoff(chosen.abort_timeout_s, chosen.ucx_tls)
+
+
 @pytest.fixture(scope="package")
 def cluster(reference: Reference) -> Iterator[ClusterOfTwo]:
     """Both engines; nothing of them may be left at the end."""
-    cluster = ClusterOfTwo(WITH_PULL)
+    cluster = ClusterOfTwo(Setup(PULL, SETTINGS, corruptible))
     yield cluster
     cluster.stop()
     assert cluster.leftovers() == []

@@ -7,9 +7,9 @@ import asyncio
 from vllm.v1.engine import EngineCoreOutput
 
 from baton.wire import worker_pb2 as wire
+from benchmarks.legs import NUMBERS, Pair, encoded
 from benchmarks.oracle import Answer, Verdict, judge, score
 from tests.engine.conftest import Asked, Reference
-from tests.engine.pair import NUMBERS, Pair, encoded
 from tests.engine.prompts import prompt
 
 AT_ONCE = 6

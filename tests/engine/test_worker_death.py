@@ -9,8 +9,8 @@ from vllm.v1.engine import EngineCoreOutput
 
 from baton.errors import Reason
 from baton.wire import worker_pb2 as wire
-from tests.engine.cluster_of_two import ClusterOfTwo, gone_within, kill
-from tests.engine.pair import NUMBERS, LegEndedError, Pair, encoded
+from benchmarks.engines import ClusterOfTwo, gone_within, kill
+from benchmarks.legs import NUMBERS, LegEndedError, Pair, encoded
 from tests.engine.prompts import prompt
 
 # A dead worker's legs are gone, but its service may be as well.

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.legs import Pair, Spoil
 from benchmarks.oracle import score
 from tests.engine.conftest import Reference
 from tests.engine.corrupting_connector import MARK
-from tests.engine.pair import Pair, Spoil
 
 
 async def ask_spoiled(pair: Pair, reference: Reference, salt: str, spoil: Spoil | None) -> Any:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.engine.cluster_of_two import WITH_PUSH, ClusterOfTwo, gone_within
+from benchmarks.engines import WITH_PUSH, ClusterOfTwo, gone_within
+from benchmarks.legs import PushPair
 from tests.engine.conftest import Reference, the_reference
-from tests.engine_push.pushing import PushPair
 
 HERE = Path(__file__).parent
 

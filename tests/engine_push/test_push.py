@@ -8,13 +8,12 @@ import time
 import pytest
 
 from baton.wire import worker_pb2 as wire
+from benchmarks.engines import ClusterOfTwo, kill
+from benchmarks.legs import NUMBERS, PushPair, encoded
 from benchmarks.oracle import Verdict, judge, score
-from tests.engine.cluster_of_two import ClusterOfTwo, kill
 from tests.engine.conftest import Asked, Reference
-from tests.engine.pair import NUMBERS, encoded
 from tests.engine.prompts import prompt
 from tests.engine.test_handoff import ask
-from tests.engine_push.pushing import PushPair
 
 
 async def test_prefill_and_decode_answer_as_one_engine(

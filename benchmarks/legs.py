@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import grpc
 from vllm.sampling_params import SamplingParams
@@ -18,9 +18,9 @@ from baton.messages import WorkerInfo
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
-from tests.engine.cluster_of_two import ClusterOfTwo
+from benchmarks.engines import ClusterOfTwo
 
-Event = EngineCoreOutput | wire.Prefilled | wire.Ended
+Event: TypeAlias = EngineCoreOutput | wire.Prefilled | wire.Ended
 Spoil = Callable[[dict[str, Any]], None]
 NUMBERS = count()
 """Leg ids are never reused, not even across tests."""
@@ -45,7 +45,7 @@ class Leg:
 
     async def next(self, kind: type[Any], timeout_s: float = 60) -> Any:
         """The next event. Raises LegEndedError when the leg ended instead."""
-        event = await asyncio.wait_for(self.events.get(), timeout_s)
+        event: Any = await asyncio.wait_for(self.events.get(), timeout_s)
         if isinstance(event, wire.Ended) and kind is not wire.Ended:
             raise LegEndedError(event)
         assert isinstance(event, kind), f"{event} is not a {kind.__name__}"
@@ -65,11 +65,11 @@ class WorkerLink:
     """A link to one worker."""
 
     def __init__(self, info: WorkerInfo, tasks: Tasks) -> None:
-        self._channel = grpc.aio.insecure_channel(info.address)
+        self._channel: Any = grpc.aio.insecure_channel(info.address)
         self._digest = info.config_digest
         self._tasks = tasks
         self._decoder = MsgpackDecoder(EngineCoreOutputs)
-        self.stub = wire_grpc.WorkerStub(self._channel)
+        self.stub: Any = wire_grpc.WorkerStub(self._channel)
         self.legs: dict[str, Leg] = {}
         self._writing = asyncio.Lock()
         self.outputs = 0
@@ -103,7 +103,8 @@ class WorkerLink:
 
     async def report(self) -> wire.WorkerReport:
         """The worker's counters."""
-        return await self.stub.Report(wire.ReportRequest())
+        report: wire.WorkerReport = await self.stub.Report(wire.ReportRequest())
+        return report
 
     async def until_idle(self, timeout_s: float = 10) -> wire.WorkerReport:
         """Wait until no leg is left."""
@@ -195,6 +196,73 @@ class Pair:
                 prompt_tokens=len(prompt),
             )
         )
+
+
+@dataclass(frozen=True)
+class Legs:
+    """Both legs of one request."""
+
+    prefill: Leg
+    decode: Leg
+
+
+class PushPair(Pair):
+    """Both links of one router."""
+
+    def __init__(self, cluster: ClusterOfTwo) -> None:
+        super().__init__(cluster)
+        self._ends = {
+            wire.LEG_PREFILL: (self.prefill, cluster.decode.info.transfer_endpoint),
+            wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
+        }
+
+    async def run(
+        self, prompt: Sequence[int], max_tokens: int, salt: str = "", spoil: object = None
+    ) -> list[int]:
+        """The tokens of the decode leg."""
+        return await (await self.both(prompt, max_tokens, salt)).decode.tokens()
+
+    async def both(
+        self, prompt: Sequence[int], max_tokens: int, salt: str = "", gap_s: float = 0.0
+    ) -> Legs:
+        """Send both legs; with a gap prefill goes first, with a negative one decode does."""
+        payload, ticket = encoded(prompt, max_tokens, salt), f"r{next(NUMBERS)}"
+        kinds = [wire.LEG_PREFILL, wire.LEG_DECODE]
+        legs = {}
+        for kind in kinds if gap_s >= 0 else reversed(kinds):
+            legs[kind] = await self.leg(kind, prompt, payload, ticket)
+            await asyncio.sleep(abs(gap_s))
+        return Legs(legs[wire.LEG_PREFILL], legs[wire.LEG_DECODE])
+
+    async def leg(self, kind: Any, prompt: Sequence[int], payload: list[bytes], ticket: str) -> Leg:
+        """Send one leg."""
+        link, peer = self._ends[kind]
+        letter = "p" if kind == wire.LEG_PREFILL else "d"
+        return await link.submit(
+            wire.Submit(
+                leg_id=f"{ticket}.0.{letter}",
+                kind=kind,
+                request=payload,
+                ticket=wire.Ticket(ticket_id=ticket, epoch=0, deadline_s=30, peer=peer),
+                prompt_tokens=len(prompt),
+            )
+        )
+
+    async def until_block_free(self, link: WorkerLink, timeout_s: float = 15) -> None:
+        """Wait until one worker has no leg left and uses no block."""
+        async with asyncio.timeout(timeout_s):
+            await link.until_idle(timeout_s)
+            await _until_no_block_is_used(link)
+
+    async def until_empty(self, timeout_s: float = 15) -> None:
+        """Wait until no leg is left and no block is in use."""
+        for link in (self.prefill, self.decode):
+            await self.until_block_free(link, timeout_s)
+
+
+async def _until_no_block_is_used(link: WorkerLink) -> None:
+    while (await link.report()).load.kv_used > 0:  # noqa: ASYNC110 - it is another process's
+        await asyncio.sleep(0.1)
 
 
 def encoded(prompt: Sequence[int], max_tokens: int, salt: str = "") -> list[bytes]:
