@@ -78,6 +78,12 @@ class WorkerInfo:
     engine_pid: int
     transfer_endpoint: bytes = b""
     """How the connectors of peers reach this worker's KV; empty where none is needed."""
+    transfer_agent: str = ""
+    """The name under which transfers know this engine, another one after each start; empty where
+    the connector has no such names."""
+    engine_started: int = 0
+    """Start time of the engine process in clock ticks of its host; with `engine_pid` it names one
+    process for as long as the host runs. 0 = unknown."""
 
 
 @dataclass(frozen=True, slots=True)

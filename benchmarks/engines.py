@@ -28,11 +28,14 @@ SETTINGS: dict[str, Any] = {
     **reference.SETTINGS,
     "log": {"level": "warning"},
 }
-PULL: dict[str, Any] = {"connector": "vllm-nixl-pull", "abort_timeout_s": 6.0}
+PULL: dict[str, Any] = {
+    "connector": "vllm-nixl-pull",
+    "abort_timeout_s": 6.0,
+    "on_load_failure": "fail",
+}
 PUSH: dict[str, Any] = {
     "connector": "baton",
     "abort_timeout_s": 6.0,
-    "on_load_failure": "fail",
     "verify": "full",
 }
 
@@ -94,9 +97,9 @@ class ClusterOfTwo:
         self._shared_before = shared_memory()
         context = multiprocessing.get_context("spawn")
         roles = enumerate(("prefill", "decode"))
-        starting = [_start(context, i, role, setup) for i, role in roles]
+        starting = [launch(context, f"{role}-0", role, i, setup) for i, role in roles]
         try:
-            self.prefill, self.decode = (_ready(*each) for each in starting)
+            self.prefill, self.decode = (until_ready(*each) for each in starting)
         except BaseException:
             for process, _ in starting:
                 process.kill()
@@ -125,16 +128,19 @@ class ClusterOfTwo:
         return alive + sorted(shared_memory() - self._shared_before)
 
 
-def _start(context: Any, index: int, role: str, setup: Setup) -> tuple[BaseProcess, Connection]:
+def launch(
+    context: Any, name: str, role: str, index: int, setup: Setup
+) -> tuple[BaseProcess, Connection]:
+    """Start one worker's process, on the `index`-th core, and do not wait for it."""
     ours, theirs = context.Pipe()
-    args = (theirs, f"{role}-0", role, index, setup)
-    process = context.Process(target=work, args=args, name=f"{role}-0")
+    process = context.Process(target=work, args=(theirs, name, role, index, setup), name=name)
     process.start()
     theirs.close()
     return process, ours
 
 
-def _ready(process: BaseProcess, control: Connection) -> Started:
+def until_ready(process: BaseProcess, control: Connection) -> Started:
+    """Wait for a worker that was launched."""
     give_up_at = time.monotonic() + START_S
     while time.monotonic() < give_up_at:
         control.send("progress")

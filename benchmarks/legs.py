@@ -216,6 +216,11 @@ class PushPair(Pair):
             wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
         }
 
+    def turn_round(self) -> None:
+        """Prefill where decode was, and the reverse."""
+        prefill, decode = self._ends[wire.LEG_PREFILL], self._ends[wire.LEG_DECODE]
+        self._ends = {wire.LEG_PREFILL: decode, wire.LEG_DECODE: prefill}
+
     async def run(
         self, prompt: Sequence[int], max_tokens: int, salt: str = "", spoil: object = None
     ) -> list[int]:

@@ -7,13 +7,15 @@ import logging
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
-from baton.messages import WorkerState
+from baton.messages import WorkerInfo, WorkerState
+from cluster.deaths import Deaths, Doubt
 from cluster.jobs import Failure, Jobs, end_gently, first_end, is_late
 from cluster.membership import (
     DrainAsked,
     Event,
     Row,
     Table,
+    WorkerComplained,
     WorkerDied,
     WorkerPlaced,
     WorkerProgressed,
@@ -24,6 +26,7 @@ from cluster.membership import (
 )
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
+from cluster.processes import Process
 from cluster.supervision import (
     Action,
     DeclareDead,
@@ -51,6 +54,8 @@ class Crew:
         self._memory = Memory()
         self._jobs: Jobs[_Events] = Jobs("crew")
         self._handles: dict[WorkerId, Handle] = {}
+        self._running: dict[WorkerId, WorkerInfo] = {}
+        self._deaths = Deaths()
         self._heard_at: dict[WorkerId, float] = {}
         self._drain_s = plan.drain_timeout_s
 
@@ -94,6 +99,8 @@ class Crew:
             await self._act(action)
         for row in self.table.rows:
             self._poll_if_due(row)
+        for doubt in self._deaths.doubts:
+            self._try_again_if_due(doubt)
         for key, events in self._jobs.collect():
             self._apply(events)
             self._bury_if_dead(WorkerId(key))
@@ -110,8 +117,7 @@ class Crew:
     async def kill(self) -> None:
         """Ends every worker at once."""
         await self._jobs.aclose()
-        await asyncio.gather(*(handle.kill() for handle in self._handles.values()))
-        self._handles.clear()
+        await asyncio.gather(*map(self._make_sure, tuple(self._handles)))
 
     async def _act(self, action: Action) -> None:
         match action:
@@ -120,7 +126,8 @@ class Crew:
             case Place(placement) if not self._jobs.busy(placement.worker_id):
                 self._apply((self._placed(placement),))
                 self._jobs.start(placement.worker_id, "place", self._place(placement))
-            case Stop(worker_id, incarnation):
+            case Stop(worker_id, incarnation, why):
+                _log.info("%s (start %d) is stopped: %s", worker_id, incarnation, why)
                 await self._retire(worker_id, incarnation)
             case DeclareDead(worker_id, incarnation, error):
                 self._apply((self._died(worker_id, incarnation, error),))
@@ -151,12 +158,26 @@ class Crew:
             return self._unheard(row, error)
         self._heard_at[row.worker_id] = self._time.now()
         events = self._news(row, progress)
+        await self._tell_deaths(row, progress.accused)
         # Polls follow each other at the health interval; the pause is part of the job.
         if not any(isinstance(event, WorkerDied) for event in events):
             self._apply(events)
             await self._time.pause(self._interval(row))
             return ()
         return events
+
+    async def _tell_deaths(self, row: Row, accused: tuple[str, ...]) -> None:
+        agents = self._deaths.untold(row.worker_id, row.incarnation, accused)
+        if not agents or row.state is not WorkerState.READY:
+            return
+        handle = self._handles[row.worker_id]
+        try:
+            await handle.call("peers_dead", agents, timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            # It is told again after the next poll, which also finds out what ails it.
+            _log.info("%s did not hear of the end of its peers: %s", row.worker_id, error)
+        else:
+            self._deaths.told(row.worker_id, row.incarnation, agents)
 
     def _interval(self, row: Row) -> float:
         # Start-up is watched more closely: nobody wants to wait for the next look.
@@ -167,14 +188,15 @@ class Crew:
         if progress.error is not None or not progress.alive:
             return (self._died(row.worker_id, row.incarnation, _error(progress)),)
         if progress.ready is None:
-            detail = _detail(progress)
             starting = row.state is WorkerState.STARTING
-            return (self._progressed(row.worker_id, row.incarnation, detail),) if starting else ()
+            news = self._progressed(row.worker_id, row.incarnation, progress.phase)
+            return (news,) if starting else ()
         if progress.ready.config_digest != self._plan.digest:
             error = BatonError(Reason.CONFIG_MISMATCH, "it runs with another configuration")
             return (self._died(row.worker_id, row.incarnation, error),)
         if row.state is WorkerState.READY:
-            return ()
+            asked = (progress.accused, progress.worn_out)
+            return (WorkerComplained(row.worker_id, row.incarnation, *asked),)
         return (WorkerReady(progress.ready, self._time.now()),)
 
     def _unheard(self, row: Row, error: Failure) -> _Events:
@@ -196,7 +218,7 @@ class Crew:
         handle = self._handles.get(worker_id)
         if handle is not None:
             await end_gently(handle, self._plan, self._time, drain_s)
-            self._handles.pop(worker_id, None)
+            await self._make_sure(worker_id)
         return (WorkerStopped(worker_id, incarnation, self._time.now()),)
 
     def _bury_if_dead(self, worker_id: WorkerId) -> None:
@@ -207,15 +229,45 @@ class Crew:
 
     async def _bury(self, worker_id: WorkerId) -> _Events:
         # The next incarnation needs the memory and the core of this one: it waits for this job.
+        await self._make_sure(worker_id)
+        return ()
+
+    async def _make_sure(self, worker_id: WorkerId) -> None:
+        """Ends its processes if they have not ended. A stopped engine does not mind that its worker
+        is gone, so it is named itself."""
         handle = self._handles.get(worker_id)
-        if handle is not None:
-            await handle.kill()
-            self._handles.pop(worker_id, None)
+        if handle is None:
+            return
+        info = self._running.get(worker_id)
+        # A process without a start time could be any: its end would prove nothing.
+        known = info is not None and info.engine_started > 0
+        engine = (Process(info.engine_pid, info.engine_started),) if info and known else ()
+        certain = await handle.kill(*engine)
+        if info is not None and known:
+            self._learn(certain, Doubt(info.transfer_agent, handle, engine))
+        self._handles.pop(worker_id, None)
+        self._running.pop(worker_id, None)
+
+    def _learn(self, certain: bool, doubt: Doubt) -> None:
+        if certain:
+            self._deaths.confirm(doubt.agent)
+        else:
+            self._deaths.doubt(doubt)
+
+    def _try_again_if_due(self, doubt: Doubt) -> None:
+        if not self._jobs.busy(doubt.agent):
+            self._jobs.start(doubt.agent, "kill once more", self._try_again(doubt))
+
+    async def _try_again(self, doubt: Doubt) -> _Events:
+        await self._time.pause(doubt.gap_s)
+        self._learn(await doubt.handle.kill(*doubt.engine), doubt.later())
         return ()
 
     def _apply(self, events: _Events) -> None:
         for event in events:
             self.table = apply(self.table, event)
+            if isinstance(event, WorkerReady):
+                self._running[event.worker_id] = event.info
             if isinstance(event, WorkerDied):
                 _log.warning(
                     "%s (start %d) died: %s", event.worker_id, event.incarnation, event.why
@@ -236,12 +288,6 @@ class Crew:
 
     def _died(self, worker_id: WorkerId, incarnation: int, error: Failure) -> WorkerDied:
         return WorkerDied(worker_id, incarnation, error.message, self._time.now(), error.to_wire())
-
-
-def _detail(progress: StartProgress) -> str:
-    if progress.fraction is None:
-        return progress.phase
-    return f"{progress.phase} {progress.fraction:.0%}"
 
 
 def _error(progress: StartProgress) -> Failure:

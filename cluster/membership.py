@@ -77,12 +77,15 @@ class DrainAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerDrained:
-    """Nothing runs on it any more."""
+class WorkerComplained:
+    """What it asks of its supervisor from now on; with nothing in it, it asks no more."""
 
     worker_id: WorkerId
     incarnation: int
-    at: float
+    accused: tuple[str, ...] = ()
+    """Transfer agents of the peers whose death it asks for."""
+    worn_out: str = ""
+    """Why it asks to be replaced itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,8 @@ Event = (
     | WorkerProgressed
     | WorkerReady
     | WorkerDied
+    | WorkerComplained
     | DrainAsked
-    | WorkerDrained
     | WorkerStopped
 )
 
@@ -123,6 +126,8 @@ class Row:
     ready_for_s: float = 0.0
     """How long it had been ready when it left that state."""
     error: Mapping[str, str] | None = None
+    accused: tuple[str, ...] = ()
+    worn_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,10 @@ TRANSITIONS: Mapping[tuple[WorkerState | None, type[Event]], WorkerState] = Mapp
         (_S, WorkerDied): _G,
         (_S, DrainAsked): _D,
         (_S, WorkerStopped): _G,
+        (_R, WorkerComplained): _R,
         (_R, WorkerDied): _G,
         (_R, DrainAsked): _D,
         (_R, WorkerStopped): _G,
-        (_D, WorkerDrained): _D,
         (_D, WorkerDied): _G,
         (_D, WorkerStopped): _G,
     }
@@ -197,6 +202,7 @@ def check_invariants(table: Table) -> None:
         assert row.state is not WorkerState.READY or row.info is not None, row
         assert row.state in (WorkerState.READY, WorkerState.DRAINING) or row.info is None, row
         assert row.state is WorkerState.GONE or not row.died, row
+        assert row.state is WorkerState.READY or not (row.accused or row.worn_out), row
         if row.info is not None:
             named = (row.info.worker_id, row.info.incarnation, row.info.role)
             assert named == (row.worker_id, row.incarnation, row.role), row
@@ -225,8 +231,8 @@ def _changed(row: Row | None, event: Event, target: WorkerState) -> Row:
             return replace(row, state=target, since=event.at, detail="", info=event.info)
         case DrainAsked():
             return _left_ready(row, target, "draining", event.at)
-        case WorkerDrained():
-            return replace(row, detail="drained")
+        case WorkerComplained():
+            return replace(row, accused=event.accused, worn_out=event.worn_out)
         case WorkerDied():
             gone = _left_ready(row, target, event.why, event.at)
             return replace(gone, info=None, died=True, error=event.error)
@@ -249,7 +255,8 @@ def _placed(event: WorkerPlaced) -> Row:
 
 def _left_ready(row: Row, target: WorkerState, detail: str, at: float) -> Row:
     ready_for_s = at - row.since if row.state is WorkerState.READY else row.ready_for_s
-    return replace(row, state=target, since=at, detail=detail, ready_for_s=ready_for_s)
+    left = replace(row, state=target, since=at, detail=detail, ready_for_s=ready_for_s)
+    return replace(left, accused=(), worn_out="")
 
 
 def _order(row: Row) -> tuple[bool, int, str]:

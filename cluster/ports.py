@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from baton.ids import RouterId, WorkerId
 from baton.messages import ClusterView, Role, WorkerInfo
+from cluster.processes import Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,16 @@ class StartProgress:
     """What a worker is doing, as it says itself."""
 
     phase: str = ""
-    fraction: float | None = None
-    """Share of the start-up that is done, 0 to 1; None = unknown."""
     ready: WorkerInfo | None = None
     error: Mapping[str, str] | None = None
     """Why it failed: the wire form of a StartupError or a BatonError."""
     alive: bool = True
     """False once its engine has died; the reason is in `error`, if it is known."""
+    accused: tuple[str, ...] = ()
+    """Transfer agents of peers whose death it asks for: nothing else proves that they write no
+    more into its memory."""
+    worn_out: str = ""
+    """Why it asks to be replaced; empty while it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ class WorkerProcess(Protocol):
     def progress(self) -> StartProgress:
         """Cheap; asked at every health interval."""
         ...
+
+    def peers_dead(self, agents: Sequence[str]) -> None:
+        """The engines with these transfer agents have ended for certain. Returns at once."""
 
     def drain(self, timeout_s: float) -> None:
         """From now on refuses new requests; running ones may take `timeout_s`. Returns at once."""
@@ -125,8 +132,13 @@ class Handle(Protocol):
         """
         ...
 
-    async def kill(self) -> None:
-        """Ends the process at once and waits, within a bound, until it is gone. Never raises."""
+    async def kill(self, *engine: Process) -> bool:
+        """Ends the process at once, stopped or not, and with it the engine, a process of the same
+        machine. Waits, within a bound, until they are gone. Never raises.
+
+        True: it is certain that none of them runs any more.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

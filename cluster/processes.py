@@ -9,11 +9,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _KILL_WAIT_S = 5.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,19 @@ class Process:
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
         return find(self.pid) == self
+
+
+def this_host() -> str:
+    """Where this process's ids mean something: one start of one machine, one namespace."""
+    return f"{_BOOT_ID.read_text().strip()} {_PID_NAMESPACE.readlink()}"
+
+
+def end_for_certain(host: str, processes: Sequence[Process]) -> bool:
+    """Kills them if this is their host; whether none of them runs any more, as far as is known."""
+    if host != this_host():
+        return False
+    kill_all(processes)
+    return not any(process.alive() for process in processes)
 
 
 def find(pid: int) -> Process | None:

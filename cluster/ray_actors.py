@@ -19,10 +19,12 @@ from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
 from cluster.ports import Adopted, Placement
+from cluster.processes import Process, end_for_certain, find, this_host
 
 _log = logging.getLogger(__name__)
 _KILL_TIMEOUT_S = 5.0
 _ADOPT_TIMEOUT_S = 10.0
+_REACH_TIMEOUT_S = 15.0
 # Progress must be answered while a slow call runs, and nothing more.
 _CONCURRENCY = 4
 
@@ -38,18 +40,28 @@ class ActorSpec:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """An actor's process, and where its id means something."""
+
+    process: Process
+    host: str
+    node: str
+    """Ray's id of the machine."""
+
+
 class RayHandle:
     """One actor. It is made by the factory, and whoever holds it has to kill it."""
 
-    def __init__(self, actor: Any, name: str, pid: int) -> None:
+    def __init__(self, actor: Any, name: str, where: Whereabouts) -> None:
         self._actor = actor
         self._name = name
-        self._pid = pid
+        self._where = where
 
     @property
     def pid(self) -> int:
         """The actor's process."""
-        return self._pid
+        return self._where.process.pid
 
     async def call(self, method: str, *args: object, timeout_s: float) -> Any:
         """What the method returned; errors as in `cluster.ports.Handle`."""
@@ -61,9 +73,13 @@ class RayHandle:
             await _answer(self._actor.__ray_terminate__.remote(), self._name, _KILL_TIMEOUT_S)
         await self.kill()
 
-    async def kill(self) -> None:
-        """Ends the process and waits for that, a few seconds at most."""
-        await _kill(self._actor, self._name)
+    async def kill(self, *engine: Process) -> bool:
+        """Ends the processes and waits for that, a few seconds at most; see `cluster.ports`."""
+        _ask_to_kill(self._actor, self._name)
+        # Ray asks an actor's process to end itself, which a stopped one does not.
+        certain = await _end_there(self._where, self._name, (self._where.process, *engine))
+        await _await_end(self._actor, self._name)
+        return certain
 
 
 class RayActorFactory:
@@ -90,11 +106,11 @@ class RayActorFactory:
             if actor is None:
                 continue
             placement = _parsed(name)
-            pid = None if placement is None else await _pid_or_none(actor, name)
-            if placement is None or pid is None:
+            where = None if placement is None else await _where_or_none(actor, name)
+            if placement is None or where is None:
                 await _kill(actor, name)
             else:
-                adopted.append(Adopted(placement, RayHandle(actor, name, pid)))
+                adopted.append(Adopted(placement, RayHandle(actor, name, where)))
         return adopted
 
     async def worker(self, placement: Placement) -> RayHandle:
@@ -113,11 +129,11 @@ class RayActorFactory:
         # Exporting a class talks to Ray's control store, which may be far away.
         actor = await asyncio.to_thread(remote.remote, *spec.args)
         try:
-            pid = await _answer(actor.__ray_call__.remote(_own_pid), name, None)
+            where = await _answer(actor.__ray_call__.remote(_own_whereabouts), name, None)
         except BaseException:
             await asyncio.shield(_kill(actor, name))
             raise
-        return RayHandle(actor, name, pid)
+        return RayHandle(actor, name, where)
 
     def _options(self, name: str, spec: ActorSpec) -> dict[str, Any]:
         env = {"env_vars": dict(spec.env)} if spec.env else {}
@@ -188,6 +204,11 @@ def _end_of(error: BaseException) -> str:
 
 
 async def _kill(actor: Any, name: str) -> None:
+    if _ask_to_kill(actor, name):
+        await _await_end(actor, name)
+
+
+def _ask_to_kill(actor: Any, name: str) -> bool:
     import ray
     from ray.exceptions import RayError
 
@@ -195,7 +216,11 @@ async def _kill(actor: Any, name: str) -> None:
         ray.kill(actor, no_restart=True)
     except (RayError, ValueError) as error:
         _log.warning("%s could not be killed: %s", name, _cause(error))
-        return
+        return False
+    return True
+
+
+async def _await_end(actor: Any, name: str) -> None:
     try:
         await _answer(actor.__ray_ready__.remote(), name, _KILL_TIMEOUT_S)
     except BatonError as error:
@@ -203,16 +228,46 @@ async def _kill(actor: Any, name: str) -> None:
             _log.warning("%s did not end within %s s", name, _KILL_TIMEOUT_S)
 
 
-async def _pid_or_none(actor: Any, name: str) -> int | None:
+async def _end_there(where: Whereabouts, name: str, processes: Sequence[Process]) -> bool:
+    """`end_for_certain` on the machine of an actor; False if it cannot be reached."""
+    import ray
+
+    if where.node == ray.get_runtime_context().get_node_id():
+        return await asyncio.to_thread(end_for_certain, where.host, processes)
+    task = _remotely(where).remote(where.host, processes)
     try:
-        pid: int = await _answer(actor.__ray_call__.remote(_own_pid), name, _ADOPT_TIMEOUT_S)
+        certain: bool = await _answer(task, name, _REACH_TIMEOUT_S)
+    except (BatonError, StartupError) as error:
+        _log.warning("the machine of %s cannot be reached: %s", name, error)
+        return False
+    return certain
+
+
+def _remotely(where: Whereabouts) -> Any:
+    """`end_for_certain` as a task on the machine of an actor."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(where.node, soft=False)
+    return ray.remote(end_for_certain).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+
+
+async def _where_or_none(actor: Any, name: str) -> Whereabouts | None:
+    try:
+        where: Whereabouts = await _answer(
+            actor.__ray_call__.remote(_own_whereabouts), name, _ADOPT_TIMEOUT_S
+        )
     except BatonError:
         return None
-    return pid
+    return where
 
 
-def _own_pid(_self: object) -> int:
-    return os.getpid()
+def _own_whereabouts(_self: object) -> Whereabouts:
+    import ray
+
+    process = find(os.getpid())
+    assert process is not None
+    return Whereabouts(process, this_host(), ray.get_runtime_context().get_node_id())
 
 
 def _by_name(name: str, namespace: str) -> Any:

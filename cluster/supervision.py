@@ -4,15 +4,21 @@ Compares who is there with who should be. It is level-triggered: an action that 
 carry out yet is simply decided again the next time. Dead workers come back after a wait that
 doubles with each failure and is forgotten once a worker stayed ready for `steady_s`. Until the
 cluster was complete for the first time, an error that no second attempt can heal ends the start.
+
+A worker may accuse a peer: ask for its death, because nothing else proves that its writes are over.
+It is believed, and the accused start is ended, whatever state its process is in. Whoever accuses
+too many is more likely to be at fault, and is itself replaced. An accusation of somebody who is not
+there any more means nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from types import MappingProxyType
 
-from baton.errors import StartupError, StartupFault
+from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.ids import WorkerId
 from baton.messages import Role, WorkerState
 from cluster.membership import Row, Table
@@ -48,6 +54,9 @@ class Limits:
     steady_s: float = 60.0
     first_start_failures_max: int = 3
     """So often may one worker fail, for whatever reason, before a first start is given up."""
+    accusations_max: int = 3
+    """So many peers may one start of a worker have killed within `accusations_window_s`."""
+    accusations_window_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +68,20 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Drain and end this one: nobody wants it any more."""
+    """Drain and end this one: nobody wants it any more, or a fresh start of it is wanted."""
 
     worker_id: WorkerId
     incarnation: int
+    why: str = "nobody wants it any more"
 
 
 @dataclass(frozen=True, slots=True)
 class DeclareDead:
-    """Give this one up."""
+    """Give this one up, and make sure that it is dead."""
 
     worker_id: WorkerId
     incarnation: int
-    error: StartupError
+    error: StartupError | BatonError
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,9 @@ class History:
     retry_at: float
 
 
+_Start = tuple[WorkerId, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What `decide` remembers from one call to the next."""
@@ -101,21 +114,22 @@ class Memory:
     histories: Mapping[WorkerId, History] = field(default_factory=lambda: MappingProxyType({}))
     was_complete: bool = False
     """Whether every wanted worker was once ready at the same time."""
+    believed: Mapping[_Start, tuple[float, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """When accusations by this start of a worker were followed, lately."""
 
 
 def decide(
     table: Table, wanted: Wanted, limits: Limits, memory: Memory, now: float
 ) -> tuple[tuple[Action, ...], Memory]:
     """The actions that bring the table closer to what is wanted, and the new memory."""
-    memory = _remembered(table, wanted, limits, memory)
+    memory = _remembered(table, wanted, limits, memory, now)
     if not memory.was_complete and (error := _hopeless(table, limits, memory)) is not None:
         return (GiveUp(error),), memory
-    actions = (
-        *_overdue(table, limits, now),
-        *_surplus(table, wanted),
-        *_missing(table, wanted, memory, now),
-    )
-    return actions, memory
+    sentences, memory = _sentences(table, limits, memory, now)
+    ends = chain(_overdue(table, limits, now), sentences, _surplus(table, wanted), _worn_out(table))
+    return (*_one_each(ends), *_missing(table, wanted, memory, now)), memory
 
 
 def backoff_s(failures: int, limits: Limits) -> float:
@@ -130,7 +144,7 @@ def heals(error: StartupError) -> bool:
     return error.fault in HEALABLE
 
 
-def _remembered(table: Table, wanted: Wanted, limits: Limits, memory: Memory) -> Memory:
+def _remembered(table: Table, wanted: Wanted, limits: Limits, memory: Memory, now: float) -> Memory:
     histories = dict(memory.histories)
     for row in table.rows:
         known = histories.get(row.worker_id)
@@ -138,7 +152,18 @@ def _remembered(table: Table, wanted: Wanted, limits: Limits, memory: Memory) ->
             histories[row.worker_id] = _one_more(row, known, limits)
     ready = {row.worker_id for row in table.rows if row.state is WorkerState.READY}
     complete = all(worker_id in ready for worker_id, _ in wanted.slots())
-    return Memory(MappingProxyType(histories), memory.was_complete or complete)
+    return Memory(
+        MappingProxyType(histories),
+        memory.was_complete or complete,
+        MappingProxyType(_lately(memory.believed, now - limits.accusations_window_s)),
+    )
+
+
+def _lately(
+    believed: Mapping[_Start, tuple[float, ...]], since: float
+) -> dict[_Start, tuple[float, ...]]:
+    recent = {start: tuple(at for at in times if at > since) for start, times in believed.items()}
+    return {start: times for start, times in recent.items() if times}
 
 
 def _one_more(row: Row, known: History | None, limits: Limits) -> History:
@@ -164,7 +189,64 @@ def _error_of(row: Row) -> StartupError:
     return StartupError(StartupFault.ENGINE_CRASHED, f"{row.worker_id} died: {row.detail}")
 
 
-def _overdue(table: Table, limits: Limits, now: float) -> Iterator[Action]:
+def _sentences(
+    table: Table, limits: Limits, memory: Memory, now: float
+) -> tuple[list[DeclareDead | Stop], Memory]:
+    """What follows from the accusations that stand."""
+    believed = dict(memory.believed)
+    found: list[DeclareDead | Stop] = []
+    for accuser, accused in _accusations(table):
+        start = (accuser.worker_id, accuser.incarnation)
+        if any(isinstance(a, DeclareDead) and a.worker_id == accuser.worker_id for a in found):
+            # Of two that accuse each other one goes: its end is the proof that both ask for.
+            continue
+        earlier = believed.get(start, ())
+        if len(earlier) >= limits.accusations_max:
+            why = f"it asked for the death of {len(earlier) + 1} peers within minutes"
+            found.append(Stop(*start, why))
+            continue
+        believed[start] = (*earlier, now)
+        found.append(DeclareDead(accused.worker_id, accused.incarnation, _sentence(accuser)))
+    return found, replace(memory, believed=MappingProxyType(believed))
+
+
+def _accusations(table: Table) -> Iterator[tuple[Row, Row]]:
+    """(accuser, accused), each accused once. Nobody is heard against himself."""
+    for accused in table.rows:
+        agent = accused.info.transfer_agent if accused.info is not None else ""
+        others = (row for row in table.rows if row.worker_id != accused.worker_id)
+        accuser = next((row for row in others if agent and agent in row.accused), None)
+        if accuser is not None:
+            yield accuser, accused
+
+
+def _sentence(accuser: Row) -> BatonError:
+    return BatonError(
+        Reason.TRANSFER_FAILED,
+        f"killed, because it gave {accuser.worker_id} no proof that its writes of KV are over",
+    )
+
+
+def _worn_out(table: Table) -> Iterator[Stop]:
+    """One of each role at a time: the others go on serving, worn out as they are."""
+    passing = (WorkerState.STARTING, WorkerState.DRAINING)
+    busy = {row.role for row in table.rows if row.state in passing}
+    for row in table.rows:
+        if row.worn_out and row.role not in busy:
+            busy.add(row.role)
+            yield Stop(row.worker_id, row.incarnation, row.worn_out)
+
+
+def _one_each(actions: Iterable[DeclareDead | Stop]) -> Iterator[DeclareDead | Stop]:
+    """The first about each worker: it cannot be ended twice."""
+    named: set[WorkerId] = set()
+    for action in actions:
+        if action.worker_id not in named:
+            named.add(action.worker_id)
+            yield action
+
+
+def _overdue(table: Table, limits: Limits, now: float) -> Iterator[DeclareDead]:
     for row in table.rows:
         if row.state is WorkerState.STARTING and now - row.since > limits.start_timeout_s:
             message = f"{row.worker_id} was not ready after {limits.start_timeout_s:g} s"
@@ -174,7 +256,7 @@ def _overdue(table: Table, limits: Limits, now: float) -> Iterator[Action]:
             yield DeclareDead(row.worker_id, row.incarnation, error)
 
 
-def _surplus(table: Table, wanted: Wanted) -> Iterator[Action]:
+def _surplus(table: Table, wanted: Wanted) -> Iterator[Stop]:
     slots = {worker_id for worker_id, _ in wanted.slots()}
     for row in table.rows:
         alive = row.state in (WorkerState.STARTING, WorkerState.READY)

@@ -1,4 +1,4 @@
-"""The command line: `baton serve | status | ask | down | config | version`.
+"""The command line: `baton serve | status | ask | down | config | transport | version`.
 
 Exit codes: 0 it went well, 1 it failed, 2 the command line or the settings are wrong. Errors are
 one line and one hint on standard error; `--debug` adds the traceback.
@@ -27,6 +27,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "down": commands.down,
     "config show": commands.config_show,
     "config check": commands.config_check,
+    "transport test": commands.transport_test,
     "version": commands.version,
 }
 

@@ -11,6 +11,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -92,6 +93,25 @@ def config_check(args: argparse.Namespace) -> int:
     if not problems:
         _write("the settings are valid\n")
     return 2 if problems else 0
+
+
+def transport_test(args: argparse.Namespace) -> int:
+    """`baton transport test`: 1 if KV cannot be handed over, or must not be."""
+    settings = _settings(args)
+    if find_spec("nixl") is None:
+        raise BatonError(
+            Reason.UNSUPPORTED, "NIXL is not installed here; `make setup` installs it with Baton"
+        )
+    from deploy import transport
+    from deploy.transport_text import as_json, as_text
+
+    plan = transport.plan(settings, args.size, args.blocks)
+    found = transport.examine(settings, plan)
+    if args.json:
+        _write(as_json(plan, found) + "\n")
+    else:
+        Console(soft_wrap=True).print(as_text(plan, found))
+    return transport.exit_code(found)
 
 
 def version(_args: argparse.Namespace) -> int:

@@ -22,6 +22,12 @@ _CONFIG = """examples:
   baton config check --config baton.yaml
 """
 
+_TRANSPORT = """examples:
+  baton transport test                         blocks of the configured model, in two processes here
+  baton transport test --set kv_transfer.ucx_tls=tcp
+  baton transport test --size 2097152 --json
+"""
+
 # Options of `serve` that are short for a setting.
 SHORTCUTS = {
     "model": "model.path",
@@ -47,6 +53,7 @@ def build() -> argparse.ArgumentParser:
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
+    _transport(commands)
     _add(commands, "version", "print the versions of Baton and of what it stands on")
     return parser
 
@@ -114,3 +121,28 @@ def _config(commands: Any) -> None:
     check = _add(actions, "config check", "say what is wrong with the settings", _CONFIG)
     for parser in (show, check):
         _add_settings(parser)
+
+
+def _transport(commands: Any) -> None:
+    transport = commands.add_parser("transport", help="test what carries the KV cache")
+    actions = transport.add_subparsers(required=True, metavar="ACTION")
+    summary = "measure what carries KV between two processes on this machine, and how fast"
+    test = _add(actions, "transport test", summary, _TRANSPORT)
+    _add_settings(test)
+    test.add_argument("--model", metavar="PATH", help="model folder (model.path)")
+    test.add_argument(
+        "--size", type=_count, metavar="BYTES", help="size of a block (default: as the model's)"
+    )
+    test.add_argument(
+        "--blocks", type=_count, metavar="N", help="most blocks in one transfer (default: 32 MiB)"
+    )
+    test.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="where the KV is (engine.device)"
+    )
+    test.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)

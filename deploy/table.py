@@ -76,12 +76,13 @@ def cells(status: ClusterStatus) -> list[_Cells]:
 
 def cells_of_page(page: Mapping[str, Any]) -> list[_Cells]:
     """The rows that a router's status page holds."""
+    quarantined = {w["worker_id"]: _quarantined(w) for w in page.get("workers", ())}
     return [
         (
             str(member["worker_id"]),
             str(member["role"]),
             str(member["state"]),
-            str(member["detail"] or ""),
+            str(member["detail"] or quarantined.get(member["worker_id"], "")),
             str(member["pid"] or ""),
             str(member["address"] or ""),
             str(member["restarts"]),
@@ -101,6 +102,11 @@ def render(rows: list[_Cells]) -> Table:
         words[2].style = _COLOURS.get(row[2], "")
         table.add_row(*words)
     return table
+
+
+def _quarantined(worker: Mapping[str, Any]) -> str:
+    blocks = (worker.get("transfer") or {}).get("quarantined_blocks", 0)
+    return f"{blocks} KV blocks quarantined" if blocks else ""
 
 
 def _worker(member: Member) -> _Cells:

@@ -8,8 +8,9 @@ environment it reads has been set.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,6 +22,7 @@ from baton.messages import Role, WorkerInfo
 from baton.settings import KvTransferSettings, Settings, extend_process_environ
 from baton.wire import worker_pb2 as wire
 from cluster.ports import StartProgress
+from cluster.processes import find
 from decode_worker import DecodeRole, SoloRole
 from deploy.loop_thread import LoopThread
 from deploy.model import model_path, resolved, served_name
@@ -28,12 +30,18 @@ from engine import preflight
 from engine.environment import cores_for, engine_environment
 from engine.ports import Engine, EngineFacts
 from engine.service import WorkerServer
+from engine.transfers import worn_out
 from engine.worker import Limits, Worker
+from kv_transfer.endpoint import decode_endpoint
 from kv_transfer.handoff import Handoff, handoff_for
+from kv_transfer.report import TransferReport
 from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
 
+_log = logging.getLogger("baton.worker")
 _ENGINE_STOP_S = 1.0
+_ACCUSED_MAX = 64
+"""Peers accused at one time; more than that is not a matter of peers."""
 
 
 class WorkerProcess:
@@ -71,9 +79,19 @@ class WorkerProcess:
 
     def progress(self) -> StartProgress:
         phase = "ready" if self._ready else read_report(report_path(os.getpid())).phase
+        report = None if self._worker is None else self._worker.tally.transfer
         return StartProgress(
-            phase=phase, ready=self._ready, error=self._error, alive=self._error is None
+            phase=phase,
+            ready=self._ready,
+            error=self._error,
+            alive=self._error is None,
+            accused=() if report is None else report.accused[:_ACCUSED_MAX],
+            worn_out=self._worn_out(report),
         )
+
+    def peers_dead(self, agents: Sequence[str]) -> None:
+        if self._engine is not None:
+            self._loop.submit(self._engine.peers_dead(agents)).add_done_callback(_complain)
 
     def drain(self, timeout_s: float) -> None:
         if self._worker is not None and self._draining is None:
@@ -88,6 +106,12 @@ class WorkerProcess:
     def pids(self) -> list[int]:
         engine = [] if self._ready is None else [self._ready.engine_pid]
         return [os.getpid(), *engine]
+
+    def _worn_out(self, report: TransferReport | None) -> str:
+        if self._engine is None:
+            return ""
+        share_max = self._settings.kv_transfer.quarantine_max_share
+        return worn_out(report, self._engine.facts.kv_blocks, share_max)
 
     # -- on the loop
 
@@ -159,6 +183,8 @@ class WorkerProcess:
             pid=os.getpid(),
             engine_pid=facts.pid,
             transfer_endpoint=facts.transfer_endpoint,
+            transfer_agent=_transfer_agent(facts),
+            engine_started=_started(facts.pid),
         )
 
     def _failed(self, error: BatonError) -> None:
@@ -169,6 +195,25 @@ class WorkerProcess:
             await self._server.stop(grace_s=0.5)
         if self._engine is not None:
             await asyncio.to_thread(self._engine.shutdown, _ENGINE_STOP_S)
+
+
+def _complain(done: Future[None]) -> None:
+    error = None if done.cancelled() else done.exception()
+    if error is not None:
+        _log.warning("the engine did not hear of the end of its peers: %s", error)
+
+
+def _transfer_agent(facts: EngineFacts) -> str:
+    if not facts.transfer_endpoint:
+        return ""
+    endpoint = decode_endpoint(facts.transfer_endpoint)
+    # The end of the engine process has to be the end of whoever owns the agent.
+    return endpoint.agent if endpoint.process.pid == facts.pid else ""
+
+
+def _started(pid: int) -> int:
+    process = find(pid)
+    return 0 if process is None else process.started
 
 
 def _roles(handoff: Handoff) -> dict[int, Any]:

@@ -36,6 +36,8 @@ from engine.inside import (
 )
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
 from engine.preflight import GIB
+from engine.transfers import ReportReader
+from kv_transfer.report import TransferReport
 from kv_transfer.start_report import open_report, read_report, report_path, startup_error
 
 _ENDS = {
@@ -77,6 +79,7 @@ def engine_args(spec: EngineSpec) -> dict[str, Any]:
         "enable_prefix_caching": engine.prefix_caching,
         "reasoning_parser": model.reasoning_parser or "",
         "disable_log_stats": False,
+        "worker_extension_cls": "engine.inside.DeviceWorkerExtension",
         "distributed_executor_backend": _executor(engine.tensor_parallel_size),
     }
     if spec.transfer_config:
@@ -127,6 +130,7 @@ class EngineCore:
         self._encoder = MsgpackEncoder()
         self._decoder = MsgpackDecoder(EngineCoreRequest)
         self._facts = facts
+        self._reports = ReportReader()
 
     @classmethod
     async def start(cls, spec: EngineSpec, owner_pid: int) -> EngineCore:
@@ -191,7 +195,19 @@ class EngineCore:
     async def step(self) -> Step:
         with _dead_is_failed():
             outputs: EngineCoreOutputs = await self._client.get_output_async()
-        return Step(outputs.outputs, _stats(outputs.scheduler_stats))
+        return Step(outputs.outputs, self._stats(outputs.scheduler_stats))
+
+    def _stats(self, stats: SchedulerStats | None) -> StepStats | None:
+        if stats is None:
+            return None
+        prefix = stats.prefix_cache_stats
+        return StepStats(
+            kv_used=stats.kv_cache_usage,
+            prefix_queried_tokens=prefix.queries,
+            prefix_hit_tokens=prefix.hits,
+            preemptions=prefix.preempted_requests,
+            transfer=self._reports.read(stats.kv_connector_stats),
+        )
 
     def ended(self, output: EngineCoreOutput) -> LegEnd | None:
         reason = output.finish_reason
@@ -208,6 +224,16 @@ class EngineCore:
     def encode(self, outputs: Sequence[EngineCoreOutput]) -> list[bytes]:
         buffers = self._encoder.encode(EngineCoreOutputs(outputs=list(outputs)))
         return [bytes(buffer) for buffer in buffers]
+
+    async def transfer_report(self) -> TransferReport | None:
+        with _dead_is_failed():
+            # The first rank's: Baton's connector serves one device per engine.
+            (stats, *_) = await self._client.collective_rpc_async("connector_stats")
+        return self._reports.read(stats)
+
+    async def peers_dead(self, agents: Sequence[str]) -> None:
+        with _dead_is_failed():
+            await self._client.collective_rpc_async("hear_peers_dead", args=(list(agents),))
 
     def shutdown(self, timeout_s: float) -> None:
         self._client.shutdown(timeout=timeout_s)
@@ -232,18 +258,6 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: byt
         vllm_version=vllm.__version__,
         pid=manager.processes[0].pid if manager is not None else 0,
         transfer_endpoint=endpoint,
-    )
-
-
-def _stats(stats: SchedulerStats | None) -> StepStats | None:
-    if stats is None:
-        return None
-    prefix = stats.prefix_cache_stats
-    return StepStats(
-        kv_used=stats.kv_cache_usage,
-        prefix_queried_tokens=prefix.queries,
-        prefix_hit_tokens=prefix.hits,
-        preemptions=prefix.preempted_requests,
     )
 
 

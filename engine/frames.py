@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from baton.messages import WorkerLoad
 from baton.wire import worker_pb2 as wire
+from engine.transfers import transfer_message
+from kv_transfer.report import TransferReport
 
 
 class FrameDraft:
@@ -29,13 +31,16 @@ class FrameDraft:
             )
         )
 
-    def frame(self, outputs: Sequence[bytes], load: WorkerLoad) -> wire.StepFrame:
+    def frame(
+        self, outputs: Sequence[bytes], load: WorkerLoad, transfer: TransferReport | None = None
+    ) -> wire.StepFrame:
         """The message; its sequence number is the link's to set."""
         return wire.StepFrame(
             outputs=outputs,
             load=load_message(load),
             prefilled=self._prefilled,
             ended=self._ended,
+            transfer=None if transfer is None else transfer_message(transfer),
         )
 
 

@@ -1,4 +1,4 @@
-"""The classes that vLLM loads inside the engine process: executors and schedulers.
+"""The classes that vLLM loads inside the engine process: executors, schedulers, workers' additions.
 
 One of the few files that touch vLLM's internals (covered by the engine contract tests). The
 executors tie the process to its owner before the model is loaded, and report the start-up's
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
@@ -76,6 +77,27 @@ class BatonUniProcExecutor(ReportingExecutor, UniProcExecutor):
 
 class BatonMultiprocExecutor(ReportingExecutor, MultiprocExecutor):
     """One process per device of a tensor-parallel group."""
+
+
+class DeviceWorkerExtension:
+    """What Baton adds to vLLM's worker of each device."""
+
+    def hear_peers_dead(self, agents: list[str]) -> None:
+        """Pass on to the KV connector that the engines with these agents have ended."""
+        # Connectors of vLLM have no use for it.
+        hear = getattr(_connector(), "peers_dead", None)
+        if hear is not None:
+            hear(tuple(agents))
+
+    def connector_stats(self) -> dict[str, Any] | None:
+        """What would go out with the next step, for an engine that has none to make."""
+        connector = _connector()
+        stats = None if connector is None else connector.get_kv_connector_stats()
+        return None if stats is None else stats.to_dict()
+
+
+def _connector() -> Any:
+    return get_kv_transfer_group() if has_kv_transfer_group() else None
 
 
 class BatonSchedulerMixin:

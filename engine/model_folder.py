@@ -33,6 +33,8 @@ class ModelFolder:
     multimodal: bool
     fingerprint: str
     """Equal for equal configuration, tokenizer and weight sizes."""
+    layers: int | None = None
+    """Layers with KV; None where the configuration does not say."""
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -53,6 +55,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         kv_values_per_token=_kv_values_per_token(text),
         multimodal=any(key in config for key in _MULTIMODAL_KEYS),
         fingerprint=_fingerprint(path, weights),
+        layers=text.get("num_hidden_layers"),
     )
 
 

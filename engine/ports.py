@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from kv_transfer.report import TransferReport
+
 
 class LegEnd(Enum):
     """How the engine ended a leg."""
@@ -31,6 +33,8 @@ class StepStats:
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    transfer: TransferReport | None = None
+    """What the KV connector says of its transfers; None where it said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +100,11 @@ class Engine(Protocol):
     def cached_tokens(self, output: Output) -> int: ...
 
     def encode(self, outputs: Sequence[Output]) -> list[bytes]: ...
+
+    async def transfer_report(self) -> TransferReport | None:
+        """What the KV connector says of its transfers now; None if nothing has changed."""
+
+    async def peers_dead(self, agents: Sequence[str]) -> None:
+        """Tell the KV connector that the engines with these transfer agents have ended."""
 
     def shutdown(self, timeout_s: float) -> None: ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from baton.errors import StartupError, StartupFault
 from baton.ids import config_digest
+from baton.settings import process_environ
 from baton.settings.model import Settings
 from engine.device import (
     check_vllm,
@@ -16,6 +17,7 @@ from engine.device import (
     gpu_present,
     installed_vllm,
 )
+from engine.device_checks import Allocation, allocation, check_shareable
 from engine.model_folder import ModelFolder, read_model_folder
 
 GIB = 1024**3
@@ -35,6 +37,7 @@ class Machine:
     available_bytes: int
     distribution: tuple[str, str]
     """Name and version of the installed vLLM."""
+    allocation: Allocation = field(default_factory=Allocation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,16 @@ class Preflight:
 
 def this_machine(meminfo: Path = Path("/proc/meminfo")) -> Machine:
     """Reads the machine. Raises StartupError VLLM_UNSUPPORTED when vLLM is not installed."""
-    return Machine(gpu_present(), cpu_has_bf16(), _available_bytes(meminfo), installed_vllm())
+    gpu, bf16, memory = gpu_present(), cpu_has_bf16(), _available_bytes(meminfo)
+    return Machine(gpu, bf16, memory, installed_vllm(), allocation(process_environ()))
 
 
 def check(settings: Settings, model_path: Path, machine: Machine) -> Preflight:
-    """Raises StartupError for what is certain to fail: version, device, model, room for KV."""
+    """Raises StartupError for what is certain to fail: version, device, memory that cannot be
+    shared, model, room for KV."""
     version = check_vllm(machine.distribution)
     device = choose_device(settings.engine.device, machine.gpu, machine.distribution[0])
+    check_shareable(settings, device, machine.allocation)
     model = read_model_folder(model_path)
     dtype = choose_dtype(settings.model.dtype, model.dtype, device, bf16=machine.bf16)
     _check_kind(model)

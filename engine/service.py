@@ -17,6 +17,7 @@ from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
 from engine.frames import load_message
+from engine.transfers import transfer_message
 from engine.worker import Link as RouterLink
 from engine.worker import Worker
 
@@ -111,6 +112,7 @@ class WorkerService(wire_grpc.WorkerServicer):
             pid=info.pid,
             engine_pid=info.engine_pid,
             transfer_endpoint=info.transfer_endpoint,
+            transfer_agent=info.transfer_agent,
         )
 
     async def Report(self, request: wire.ReportRequest, context: _Context) -> wire.WorkerReport:
@@ -125,6 +127,7 @@ class WorkerService(wire_grpc.WorkerServicer):
             aborted=tally.aborted,
             failed=tally.failed,
             uptime_s=time.monotonic() - self._started_at,
+            transfer=None if tally.transfer is None else transfer_message(tally.transfer),
         )
 
     async def Drain(  # type: ignore[override]
@@ -175,6 +178,8 @@ class WorkerServer:
         await self._server.start()
         self._tasks.spawn(self._worker.run(), "engine steps", on_fault=self._broken)
         self._tasks.spawn(self._beat(), "heartbeat", eternal=True, on_fault=self._broken)
+        # An engine that cannot tell serves all the same.
+        self._tasks.spawn(self._ask(), "transfer reports", eternal=True)
 
     def _broken(self, fault: TaskFault) -> None:
         # Without either loop the worker would look alive and answer nobody.
@@ -184,6 +189,11 @@ class WorkerServer:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             self._worker.heartbeat()
+
+    async def _ask(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await self._worker.ask_after_transfers()
 
     async def stop(self, grace_s: float) -> None:
         await self._health.enter_graceful_shutdown()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from baton.messages import WorkerLoad
 from engine.ports import StepStats
+from kv_transfer.report import TransferReport
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class Tally:
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    transfer: TransferReport | None = None
+    """The engine's last report of its transfers. It stays while the engine has no step to make."""
 
     def took(self, prompt_tokens: int) -> None:
         self.submitted += 1
@@ -56,6 +59,10 @@ class Tally:
             self.prefix_queried_tokens += stats.prefix_queried_tokens
             self.prefix_hit_tokens += stats.prefix_hit_tokens
             self.preemptions += stats.preemptions
+            self.reported(stats.transfer)
+
+    def reported(self, transfer: TransferReport | None) -> None:
+        self.transfer = transfer or self.transfer
 
     def load(self, draining: bool) -> WorkerLoad:
         return WorkerLoad(

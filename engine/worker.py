@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,14 @@ from engine.frames import FrameDraft
 from engine.ports import Engine, LegEnd, Output, Step
 from engine.role import Intake, Role
 from engine.tally import Tally
+from kv_transfer.report import TransferReport
 
 _log = logging.getLogger("baton.worker")
 
 FRAMES_MAX = 4096
 """Frames that may wait for one router; a router further behind is cut off."""
+TRANSFER_EVERY_S = 0.5
+"""At most so often a router hears of transfers: the report is larger than a frame."""
 
 
 @dataclass(slots=True)
@@ -35,6 +39,9 @@ class Link:
     frames: asyncio.Queue[wire.StepFrame | None]
     sequence: int = 0
     broken: bool = False
+    told: TransferReport | None = None
+    """The last report of transfers that went up it."""
+    told_at: float = -math.inf
 
     def push(self, frame: wire.StepFrame) -> None:
         if self.broken:
@@ -92,6 +99,7 @@ class Worker:
         self._draining = False
         self._failed: BatonError | None = None
         self._last_step_at = clock.now()
+        self._asked_after = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -245,6 +253,20 @@ class Worker:
         if not self._legs:
             self._idle.set()
 
+    async def ask_after_transfers(self) -> None:
+        """Fetch what ended with the engine's last step: no step's report has it. Call it often."""
+        report, steps = self._tally.transfer, self._tally.steps
+        quiet = self._clock.now() - self._last_step_at >= TRANSFER_EVERY_S
+        if report is None or not quiet or self._failed is not None:
+            return
+        if self._asked_after == steps and not (report.tickets or report.fenced_blocks):
+            return
+        self._asked_after = steps
+        try:
+            self._tally.reported(await self._engine.transfer_report())
+        except BatonError as error:
+            _log.info("no report of transfers: %s", error)
+
     # -- state
 
     def load(self) -> WorkerLoad:
@@ -259,7 +281,14 @@ class Worker:
             self.fail(BatonError(Reason.ENGINE_FAILED, f"no step for {silent_s:.0f} s"))
 
     def _push_load(self, link: Link) -> None:
-        link.push(FrameDraft().frame([], self.load()))
+        link.push(FrameDraft().frame([], self.load(), self._transfer_news(link)))
+
+    def _transfer_news(self, link: Link) -> TransferReport | None:
+        report, now = self._tally.transfer, self._clock.now()
+        if report is link.told or now - link.told_at < TRANSFER_EVERY_S:
+            return None
+        link.told, link.told_at = report, now
+        return report
 
     def fail(self, error: BatonError) -> None:
         """The engine is gone: every leg ends with this error, and nothing new is taken."""

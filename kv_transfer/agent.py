@@ -7,7 +7,7 @@ agent has to poll it. A dead peer is an exception in NIXL; here it is a state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -15,14 +15,16 @@ from typing import Any
 from nixl._api import nixl_agent, nixl_agent_config, nixlBind
 
 from baton.errors import BatonError, Reason
-from kv_transfer.endpoint import Endpoint, Layout, check_pair
+from kv_transfer.endpoint import Blocks, Endpoint, Layout, check_pair
 from kv_transfer.liveness import is_dead, this_host, this_process
 from kv_transfer.obituary import Obituary
+from kv_transfer.scratch import Lane, Scratch, Shape
 
 # NIXL has no common class for its errors.
 _ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(nixlBind, name) for name in dir(nixlBind) if name.endswith("Error")
 )
+_PREPARING_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, ValueError)
 _log = logging.getLogger("baton.kv_transfer")
 
 
@@ -37,23 +39,31 @@ class WriteState(Enum):
 @dataclass(frozen=True, slots=True)
 class _Peer:
     name: str
-    layout: Layout
+    endpoint: Endpoint
     descriptors: Any
+
+    @property
+    def layout(self) -> Layout:
+        return self.endpoint.layout
 
 
 class Agent:
     """One engine's NIXL agent over its KV memory. Raises RuntimeError where NIXL cannot start."""
 
-    def __init__(self, name: str, tensors: Sequence[Any], layout: Layout) -> None:
+    def __init__(self, name: str, layout: Layout) -> None:
         # Where transports are driven by the CPU, a progress thread polls a whole core.
         config = nixl_agent_config(enable_prog_thread=layout.memory != "DRAM")
         self._name = name
         self._agent: Any = nixl_agent(name, config)
         self._layout = layout
-        self._memory = self._agent.register_memory(list(tensors))
+        self._memory = self._agent.register_memory(layout.areas(), layout.memory)
         self._local = self._agent.prep_xfer_dlist(
             "NIXL_INIT_AGENT", layout.descriptors(), layout.memory
         )
+        self._shape = Shape(tuple(region.size for region in layout.regions))
+        self._scratch = Scratch(self._agent, layout.memory, layout.device, self._shape.room())
+        self._lanes: dict[str, Lane] = {}
+        """To the scratch memory of peers that were tested."""
         self._process = this_process()
         here = this_host()
         self._obituary = Obituary(lambda process: is_dead(process, here))
@@ -61,7 +71,7 @@ class Agent:
 
     def endpoint(self) -> Endpoint:
         metadata = bytes(self._agent.get_agent_metadata())
-        return Endpoint(self._name, metadata, self._layout, self._process)
+        return Endpoint(self._name, metadata, self._layout, self._process, self._scratch.area)
 
     def connect(self, endpoint: Endpoint) -> bool:
         """Know a peer; returns whether it is new. Raises BatonError for one that does not fit."""
@@ -74,30 +84,29 @@ class Agent:
             remote = self._agent.prep_xfer_dlist(name, layout.descriptors(), layout.memory)
         except _ERRORS as error:
             raise BatonError(Reason.TRANSFER_FAILED, f"no way to the peer: {error}") from error
-        self._peers[endpoint.agent] = _Peer(name, endpoint.layout, remote)
+        self._peers[endpoint.agent] = _Peer(name, endpoint, remote)
         self._obituary.watch(endpoint.agent, endpoint.process)
         return True
 
-    def write(
-        self, peer: str, sources: Sequence[int], targets: Sequence[int], notice: bytes
-    ) -> Any:
-        """Post a write of whole blocks; `notice` arrives after them. Returns its handle.
+    def write(self, peer: str, what: Blocks, notice: bytes) -> Any:
+        """Post a write of whole blocks; `notice` arrives after them. Returns its handle. NIXL joins
+        neighbouring blocks into one descriptor.
 
         Raises BatonError TRANSFER_FAILED when nothing was posted.
         """
         known = self._peers.get(peer)
         if known is None:
             raise BatonError(Reason.TRANSFER_FAILED, f"no peer {peer!r} is known")
-        if max(targets) >= known.layout.blocks or max(sources) >= self._layout.blocks:
+        if max(what.targets) >= known.layout.blocks or max(what.sources) >= self._layout.blocks:
             # It would land in the next region.
             raise BatonError(Reason.TRANSFER_FAILED, "a block lies beyond the end of the pool")
         try:
             handle = self._agent.make_prepped_xfer(
                 "WRITE",
                 self._local,
-                self._layout.indices(sources),
+                self._layout.indices(what.sources, what.layer, what.layers),
                 known.descriptors,
-                known.layout.indices(targets),
+                known.layout.indices(what.targets, what.layer, what.layers),
                 notice,
             )
         except _ERRORS as error:
@@ -105,9 +114,40 @@ class Agent:
         try:
             self._agent.transfer(handle)
         except _ERRORS as error:
-            self.release(handle)
-            raise BatonError(Reason.TRANSFER_FAILED, f"write refused: {error}") from error
+            # Parts of it may be under way. Whoever asks for its state hears that it failed.
+            _log.warning("write refused: %s", error)
         return handle
+
+    def write_scratch(self, peer: str, blocks: int) -> Any:
+        """Post a write of so many blocks into the peer's scratch memory. Returns its handle.
+
+        Raises BatonError TRANSFER_FAILED when nothing was posted.
+        """
+        known = self._peers.get(peer)
+        if known is None or known.endpoint.scratch is None:
+            raise BatonError(Reason.TRANSFER_FAILED, f"{peer!r} has no scratch memory")
+        try:
+            if peer not in self._lanes:
+                area = known.endpoint.scratch
+                self._lanes[peer] = self._scratch.lane(known.name, area, self._shape)
+            handle = self._lanes[peer].make("WRITE", blocks)
+        except _PREPARING_ERRORS as error:
+            raise BatonError(Reason.TRANSFER_FAILED, f"no write prepared: {error}") from error
+        try:
+            self._agent.transfer(handle)
+        except _ERRORS as error:
+            _log.warning("write refused: %s", error)
+        return handle
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Most that `write_scratch` can write at once."""
+        return self._scratch.area.size
+
+    def same_host(self, peer: str) -> bool:
+        """Whether it is certain that a peer is on this host."""
+        known = self._peers.get(peer)
+        return known is not None and known.endpoint.process.host == self._process.host
 
     def state(self, handle: Any) -> WriteState:
         """Asking is also what lets a finished write's notice leave."""
@@ -148,16 +188,27 @@ class Agent:
             return []
         return [(_text(peer), message) for peer, messages in news.items() for message in messages]
 
+    @property
+    def peers(self) -> set[str]:
+        """All that are known."""
+        return set(self._peers)
+
     def dead(self, wanted: Iterable[str]) -> list[str]:
         """Peers among `wanted` whose process has certainly ended, each once, after this agent has
         been polled for what they had sent."""
         return self._obituary.news(wanted)
+
+    def declare_dead(self, peers: Iterable[str]) -> None:
+        """Their supervisors have seen their processes end: the proof for peers on other hosts."""
+        self._obituary.declare(peers)
 
     def forget(self, peer: str) -> None:
         """Drop a peer that is gone for good."""
         known = self._peers.pop(peer, None)
         if known is not None:
             try:
+                if (lane := self._lanes.pop(peer, None)) is not None:
+                    lane.close()
                 self._agent.release_dlist_handle(known.descriptors)
                 self._agent.remove_remote_agent(known.name)
             except _ERRORS as error:
@@ -169,6 +220,7 @@ class Agent:
             self.forget(peer)
         try:
             self._agent.release_dlist_handle(self._local)
+            self._scratch.close()
             self._agent.deregister_memory(self._memory)
         except _ERRORS as error:
             _log.warning("agent not closed cleanly: %s", error)

@@ -1,4 +1,4 @@
-"""Baton's own KV connector: prefill writes into decode's blocks while it computes.
+"""Baton's own KV connector: prefill writes into decode's blocks while it computes, layer by layer.
 
 Loaded by vLLM by module path, once as the scheduler's half and once as the worker's. One of the few
 files that touch vLLM's internals (covered by the engine contract tests); what it decides lies in
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,16 +18,22 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorMetadata,
     KVConnectorRole,
     KVConnectorTransferResults,
+    KVConnectorWorkerMetadata,
 )
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
+from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import RequestStatus
 
 from baton.clock import MonotonicClock
 from kv_transfer.agent import Agent
 from kv_transfer.endpoint import Layout, Region, encode_endpoint
 from kv_transfer.mover import Mover
-from kv_transfer.moving import Memory, MoverLimits
-from kv_transfer.orders import Orders
+from kv_transfer.moving import Memory, MoverLimits, Results
+from kv_transfer.orders import Cover, Done, Orders, PeersDead
+from kv_transfer.pair_tests import Rules
+from kv_transfer.report import TransferReport, to_plain
 from kv_transfer.scheduling import SchedulingSide
+from kv_transfer.self_test import Floor, TestLimits
 from kv_transfer.start_report import StartReport, report_path
 from kv_transfer.sums import Sums, views_of
 from kv_transfer.ticket.states import Checking
@@ -53,8 +60,36 @@ class StepOrders(KVConnectorMetadata):
         self.orders = orders
 
 
+class Admissions(KVConnectorWorkerMetadata):
+    """Decode legs that may be given blocks, on their way from the worker's half to the
+    scheduler's."""
+
+    def __init__(self, request_ids: set[str]) -> None:
+        self.request_ids = request_ids
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> Admissions:
+        assert isinstance(other, Admissions)
+        return Admissions(self.request_ids | other.request_ids)
+
+
+class TransferStats(KVConnectorStats):
+    """A `TransferReport` on its way to the engine's owner: totals, so the latest one counts."""
+
+    def reset(self) -> None:
+        self.data.clear()
+
+    def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
+        return other
+
+    def reduce(self) -> dict[str, int | float]:
+        return {}
+
+    def is_empty(self) -> bool:
+        return not self.data
+
+
 class BatonConnector(KVConnectorBase_V1):
-    """Push, chunk by chunk. Full attention, one KV cache group, one device per engine."""
+    """Full attention, one KV cache group, one device per engine."""
 
     def __init__(
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig
@@ -64,10 +99,16 @@ class BatonConnector(KVConnectorBase_V1):
         self._vllm_config = vllm_config
         self._blocks = kv_cache_config.num_blocks
         self._block_tokens: int = vllm_config.cache_config.block_size
-        self._side = SchedulingSide(self._block_tokens)
+        self._settings = vllm_config.kv_transfer_config.kv_connector_extra_config
+        self._side = SchedulingSide(self._block_tokens, self._settings["stream"])
         self._mover: Mover | None = None
         self._orders = Orders()
-        self._idle = False
+        self._covers: tuple[Cover, ...] = ()
+        self._layer_of: dict[str, int] = {}
+        self._layers_done = 0
+        self._on_gpu = vllm_config.device_config.device_type == "cuda"
+        self._results = Results()
+        self._reported: TransferReport | None = None
 
     # -- the scheduler's half
 
@@ -79,7 +120,7 @@ class BatonConnector(KVConnectorBase_V1):
 
     def get_num_new_matched_tokens(
         self, request: Request, num_computed_tokens: int
-    ) -> tuple[int, bool]:
+    ) -> tuple[int | None, bool]:
         return self._side.matched_tokens(request, num_computed_tokens)
 
     def update_state_after_alloc(
@@ -97,6 +138,9 @@ class BatonConnector(KVConnectorBase_V1):
         return self._side.finished(request, well=request.status in _WELL), None
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
+        admissions = connector_output.kv_connector_worker_meta
+        for request_id in admissions.request_ids if isinstance(admissions, Admissions) else ():
+            self._side.admitted(request_id)
         for request_id in connector_output.finished_sending or ():
             self._side.sent(request_id)
         for request_id in connector_output.finished_recving or ():
@@ -105,15 +149,25 @@ class BatonConnector(KVConnectorBase_V1):
     # -- the worker's half
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        settings = self._vllm_config.kv_transfer_config.kv_connector_extra_config
-        tensors = _by_block(list(kv_caches.values()), self._blocks)
-        layout = _layout(tensors, self._blocks, self._block_tokens)
-        agent = Agent(f"baton-{uuid.uuid4().hex}", list(kv_caches.values()), layout)
+        settings = self._settings
+        # Layers that share their KV come with the same memory.
+        owners = {cache.data_ptr(): name for name, cache in reversed(kv_caches.items())}
+        caches = {name: kv_caches[name] for name in kv_caches if name in owners.values()}
+        self._layer_of = {name: layer for layer, name in enumerate(caches)}
+        tensors = _by_block(list(caches.values()), self._blocks)
+        layout = _layout(tensors, self._blocks, self._block_tokens, len(caches))
+        agent = Agent(f"baton-{uuid.uuid4().hex}", layout)
         checking = Checking(settings["verify"])
-        sums = None if checking is Checking.OFF else Sums(views_of(tensors, self._blocks))
-        limits = MoverLimits(settings["write_deadline_s"], settings["hold_s"], checking)
-        memory = Memory(layout.block_bytes, sums.of if sums else None)
-        self._mover = Mover(agent, limits, MonotonicClock(), memory)
+        sums = Sums(views_of(tensors, self._blocks), layout.layers)
+        floor = Floor(settings["min_gb_per_second"], settings["refuse_slow"])
+        tests = Rules(layout.block_bytes, floor, TestLimits(write_bytes=agent.scratch_bytes))
+        limits = MoverLimits(
+            settings["write_deadline_s"], settings["hold_s"], checking, tests, settings["ucx_tls"]
+        )
+        off = checking is Checking.OFF
+        memory = Memory(layout.block_bytes, layout.layers, None if off else sums.of)
+        enter = _thread_entry(tensors[0].device)
+        self._mover = Mover(agent, limits, MonotonicClock(), memory, enter)
         StartReport(report_path(os.getppid())).endpoint(encode_endpoint(agent.endpoint()))
         self._mover.start()
 
@@ -121,7 +175,8 @@ class BatonConnector(KVConnectorBase_V1):
         super().bind_connector_metadata(connector_metadata)
         assert isinstance(connector_metadata, StepOrders)
         self._orders = connector_metadata.orders
-        self._idle = self._orders.idle
+        self._covers = tuple(self._orders.computed)
+        self._layers_done = 0
         if self._mover is not None and self._orders.at_once:
             self._mover.feed(self._orders.at_once)
 
@@ -134,20 +189,56 @@ class BatonConnector(KVConnectorBase_V1):
     def save_kv_layer(
         self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any
     ) -> None:
-        """Nothing: blocks leave when the step has computed all their layers."""
+        # Called once the layer's attention is launched; its KV was written before that. Layers of
+        # another order, or that share KV, wait for the end of the step.
+        if self._layer_of.get(layer_name) != self._layers_done:
+            return
+        self._layers_done += 1
+        if self._mover is not None and any(cover.by_layer for cover in self._covers):
+            step = Done(self._covers, self._layers_done, self._launched())
+            self._mover.feed((step,), wake=False)
 
     def wait_for_save(self) -> None:
-        # On CPU the step has been computed when this is called.
-        if self._mover is not None and self._orders.computed:
-            self._mover.feed(self._orders.computed)
-        self._orders = Orders()
+        if self._mover is not None and self._covers:
+            self._mover.feed((Done(self._covers, len(self._layer_of), self._launched()),))
+        self._covers = ()
+
+    def _launched(self) -> Callable[[], bool] | None:
+        """Whether what this thread has launched until now is done; None = it is."""
+        if not self._on_gpu:
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        ready: Callable[[], bool] = event.query
+        return ready
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
         if self._mover is None:
             return KVConnectorTransferResults()
-        results = self._mover.take(_IDLE_WAIT_S if self._idle else 0.0)
+        results = self._results = self._mover.take(_IDLE_WAIT_S if self._orders.idle else 0.0)
         failed = set(results.failed)
         return KVConnectorTransferResults(results.sent, results.received | failed, failed)
+
+    def build_connector_worker_meta(self) -> KVConnectorWorkerMetadata | None:
+        return Admissions(self._results.admitted) if self._results.admitted else None
+
+    def get_kv_connector_stats(self) -> KVConnectorStats | None:
+        report = None if self._mover is None else self._mover.report()
+        if report is None or report == self._reported:
+            return None
+        self._reported = report
+        return TransferStats({"baton": to_plain(report)})
+
+    @classmethod
+    def build_kv_connector_stats(
+        cls, data: dict[str, Any] | None = None
+    ) -> KVConnectorStats | None:
+        return TransferStats(data or {})
+
+    def peers_dead(self, agents: tuple[str, ...]) -> None:
+        """The owner knows that these agents' processes have ended."""
+        if self._mover is not None:
+            self._mover.feed((PeersDead(agents),))
 
     def shutdown(self) -> None:
         if self._mover is not None:
@@ -156,12 +247,29 @@ class BatonConnector(KVConnectorBase_V1):
 
 def _refuse_unsupported(config: VllmConfig, kv_cache: KVCacheConfig) -> None:
     advice = "use kv_transfer.connector: vllm-nixl-pull"
-    if len(kv_cache.kv_cache_groups) > 1:
-        raise ValueError(f"Baton's connector moves one kind of KV cache; for this model {advice}")
+    kinds = [type(group.kv_cache_spec) for group in kv_cache.kv_cache_groups]
+    if len(kinds) > 1 or not issubclass(kinds[0], FullAttentionSpec):
+        names = ", ".join(sorted({kind.__name__ for kind in kinds}))
+        raise ValueError(
+            f"Baton's connector moves the KV of full attention; this model has {names}: {advice}"
+        )
     if config.parallel_config.world_size > 1:
         raise ValueError(f"Baton's connector serves one device per engine so far; {advice}")
-    if config.device_config.device_type != "cpu":
-        raise ValueError(f"Baton's connector moves KV in host memory so far; on GPUs {advice}")
+
+
+def _thread_entry(device: torch.device) -> Callable[[], None]:
+    """What the mover's thread does first."""
+    # Threads inherit the engine's binding to its cores; the copies belong beside, not on them.
+    cores = os.sched_getaffinity(os.getppid())
+
+    def enter() -> None:
+        os.sched_setaffinity(0, cores)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            # Checksums must not wait for the model's stream.
+            torch.cuda.set_stream(torch.cuda.Stream(device))
+
+    return enter
 
 
 def _by_block(tensors: list[torch.Tensor], blocks: int) -> list[torch.Tensor]:
@@ -177,16 +285,20 @@ def _by_block(tensors: list[torch.Tensor], blocks: int) -> list[torch.Tensor]:
     return found
 
 
-def _layout(tensors: list[torch.Tensor], blocks: int, block_tokens: int) -> Layout:
+def _layout(tensors: list[torch.Tensor], blocks: int, block_tokens: int, layers: int) -> Layout:
     regions = tuple(
         Region(t.data_ptr(), t.stride(0) * t.element_size(), t[0].numel() * t.element_size())
         for t in tensors
     )
-    # On CPU the bytes inside a block are packed by instruction set.
+    first = tensors[0]
+    on_cpu = first.device.type == "cpu"
     facts = (
-        tuple(tensors[0].shape[1:]),
+        tuple(first.shape[1:]),
+        first.stride()[1:],
         len(tensors),
-        str(tensors[0].dtype),
-        torch.backends.cpu.get_cpu_capability(),
+        str(first.dtype),
+        # On CPU the bytes inside a block are packed by instruction set.
+        torch.backends.cpu.get_cpu_capability() if on_cpu else "",
     )
-    return Layout(regions, blocks, block_tokens, "DRAM", 0, str(facts))
+    memory, device = ("DRAM", 0) if on_cpu else ("VRAM", first.device.index or 0)
+    return Layout(regions, blocks, block_tokens, memory, device, str(facts), layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import msgspec
 
 from baton.errors import BatonError, Reason
 from kv_transfer.liveness import ProcessName
+from kv_transfer.scratch import Area
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Layout:
     device: int
     fingerprint: str
     """Equal where bytes mean the same: shape, number format, instruction set."""
+    layers: int = 1
+    """Each has the same number of regions, one after the other."""
 
     def descriptors(self) -> list[tuple[int, int, int]]:
         """(address, bytes, device) of each region's blocks, region by region."""
@@ -43,16 +47,40 @@ class Layout:
             for block in range(self.blocks)
         ]
 
-    def indices(self, blocks: Sequence[int]) -> list[int]:
-        """Places of these blocks in `descriptors`, in every region."""
-        return [
-            region * self.blocks + block for region in range(len(self.regions)) for block in blocks
-        ]
+    def areas(self) -> list[tuple[int, int, int, str]]:
+        """(address, bytes, device, nothing) of each region as a whole."""
+        areas = (
+            (region.base, (self.blocks - 1) * region.stride + region.size, self.device, "")
+            for region in self.regions
+        )
+        return list(dict.fromkeys(areas))
+
+    def indices(self, blocks: Sequence[int], layer: int, layers: int) -> list[int]:
+        """Places of these blocks in `descriptors`, in every region of these layers."""
+        each = len(self.regions) // self.layers
+        regions = range(layer * each, (layer + layers) * each)
+        return [region * self.blocks + block for region in regions for block in blocks]
 
     @property
     def block_bytes(self) -> int:
         """Bytes of one block over all regions."""
         return sum(region.size for region in self.regions)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What one write moves: some layers of sources[i] into targets[i]."""
+
+    sources: Sequence[int]
+    targets: Sequence[int]
+    layer: int
+    layers: int
+
+    def runs(self) -> int:
+        """Pieces of memory per layer: neighbours on both sides are one."""
+        pairs = list(zip(self.sources, self.targets, strict=True))
+        following = itertools.pairwise(pairs)
+        return 1 + sum((a + 1, b + 1) != after for (a, b), after in following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +93,8 @@ class Endpoint:
     layout: Layout
     process: ProcessName
     """Whoever owns the agent: once it is dead, no write of its can land any more."""
+    scratch: Area | None = None
+    """Where the transport self-test may write."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -87,7 +117,7 @@ def decode_endpoint(data: bytes) -> Endpoint:
 
 def check_pair(mine: Layout, other: Layout) -> None:
     """Raises BatonError CONFIG_MISMATCH when blocks of the two engines are not interchangeable."""
-    facts = ("fingerprint", "block_tokens", "memory")
+    facts = ("fingerprint", "block_tokens", "memory", "layers")
     for fact in facts:
         if getattr(mine, fact) != getattr(other, fact):
             raise BatonError(

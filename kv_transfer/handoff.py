@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from baton.messages import Dispatch, Ticket
 from baton.settings.model import KvTransferSettings
 from kv_transfer.push import BatonPush
-from kv_transfer.vllm_nixl import VllmNixlPull
+from kv_transfer.vllm_nixl import VllmNixlPull, VllmNixlPush
 
 
 class Handoff(Protocol):
@@ -51,4 +51,5 @@ def handoff_for(settings: KvTransferSettings) -> Handoff:
     """The handoff that the settings name."""
     if settings.connector == BatonPush.name:
         return BatonPush(settings)
-    return VllmNixlPull(lease_s=settings.abort_timeout_s, ucx_tls=settings.ucx_tls)
+    chosen = VllmNixlPush if settings.connector == VllmNixlPush.name else VllmNixlPull
+    return chosen(settings.abort_timeout_s, settings.ucx_tls, settings.on_load_failure)

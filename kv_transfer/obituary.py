@@ -28,6 +28,15 @@ class Obituary:
             process = self._peers.get(peer)
             if process is not None and peer not in self._rounds and self._is_dead(process):
                 self._rounds[peer] = QUIET_ROUNDS
+        return self._due()
+
+    def declare(self, peers: Iterable[str]) -> None:
+        """Others have the proof that these are dead."""
+        for peer in peers:
+            if peer in self._peers:
+                self._rounds.setdefault(peer, QUIET_ROUNDS)
+
+    def _due(self) -> list[str]:
         due = [peer for peer, rounds in self._rounds.items() if rounds <= 0]
         for peer in due:
             del self._rounds[peer], self._peers[peer]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kv_transfer.ticket.words import TicketKey
+from kv_transfer.ticket.messages import TicketKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,32 @@ class Decline:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """The first step of a prefill leg is scheduled."""
+
+    key: TicketKey
+
+
+@dataclass(frozen=True, slots=True)
 class Cover:
-    """Once this step has run, the first `computed` positions lie in `blocks`."""
+    """Once this step has run, the first `computed` positions lie in `blocks`. `by_layer`: their
+    layers may leave one by one while the step runs."""
 
     key: TicketKey
     source_epoch: int
     blocks: tuple[int, ...]
     computed: int
+    by_layer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The first `layers` layers of a step are computed once `ready` says so: the device may lag
+    behind the engine's thread. None = they are."""
+
+    covers: tuple[Cover, ...]
+    layers: int
+    ready: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +97,25 @@ class Abort:
     held: bool = False
 
 
-Order: TypeAlias = OpenSource | OpenTarget | Allocate | Decline | Cover | Preempt | Finish | Abort
+@dataclass(frozen=True, slots=True)
+class PeersDead:
+    """The processes of these agents have ended: their supervisor reaped them."""
+
+    agents: tuple[str, ...]
+
+
+Order: TypeAlias = (
+    OpenSource
+    | OpenTarget
+    | Begin
+    | Allocate
+    | Decline
+    | Done
+    | Preempt
+    | Finish
+    | Abort
+    | PeersDead
+)
 
 
 @dataclass(slots=True)

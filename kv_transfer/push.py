@@ -9,7 +9,7 @@ from baton.errors import BatonError, Reason
 from baton.messages import Dispatch, Ticket
 from baton.settings.model import KvTransferSettings, is_loopback
 from kv_transfer.scheduling import DECODE, PREFILL, transfer_params
-from kv_transfer.ticket.words import TicketKey
+from kv_transfer.ticket.messages import TicketKey
 
 
 class BatonPush:
@@ -41,6 +41,9 @@ class BatonPush:
                 "verify": self._settings.verify,
                 "write_deadline_s": self._settings.write_deadline_s,
                 "hold_s": self._settings.abort_timeout_s,
+                "min_gb_per_second": self._settings.min_gb_per_second,
+                "refuse_slow": self._settings.on_slow_transport == "refuse",
+                "ucx_tls": self._settings.ucx_tls,
             },
         }
 

@@ -1,9 +1,18 @@
-"""vLLM's NIXL connector without NIXL's progress thread, for engines on CPU.
+"""vLLM's NIXL connectors without NIXL's progress thread, for engines on CPU.
 
 That thread polls one full core per engine, idle or not; on a machine where engines compute on CPU
 it takes the cores they need. Nothing is lost without it: vLLM keeps stepping an engine, and each
-step polls its agent, for as long as blocks wait to be fetched. One of the few files that touch
-vLLM's internals (covered by the engine contract tests).
+step polls its agent, for as long as blocks wait to be fetched or to arrive.
+
+vLLM also calls an agent from several threads: handshakes have one, and the pushing connector writes
+and listens on another than the engine's. With the progress thread NIXL makes UCX safe for that;
+without it, it has to be told to let in one call at a time (else the engine dies of a segmentation
+fault, seen on TCP).
+
+The pushing connector pairs prefill's blocks with decode's by the request ids of the two engines,
+which it takes to be equal up to a random end. Ours differ in the kind of leg, so the pairing is
+told about that, on GPUs too. One of the few files that touch vLLM's internals (covered by the
+engine contract tests).
 """
 
 from __future__ import annotations
@@ -12,8 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vllm.distributed.kv_transfer.kv_connector.v1.nixl import base_worker
-from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import NixlPullConnector
+from nixl._api import nixl_thread_sync_t
+from vllm.distributed.kv_transfer.kv_connector.v1.nixl import base_worker, push_worker
+from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import (
+    NixlPullConnector,
+    NixlPushConnector,
+)
 
 
 class QuietNixlPullConnector(NixlPullConnector):
@@ -24,6 +37,28 @@ class QuietNixlPullConnector(NixlPullConnector):
             super().__init__(*args, **kwargs)
 
 
+class PairedNixlPushConnector(NixlPushConnector):
+    """Loaded by module path in place of `NixlPushConnector`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # For as long as the process lives: its thread pairs requests at any time.
+        push_worker.get_base_request_id = without_kind
+        super().__init__(*args, **kwargs)
+
+
+class QuietNixlPushConnector(PairedNixlPushConnector):
+    """The same on CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with _quiet_agents():
+            super().__init__(*args, **kwargs)
+
+
+def without_kind(leg_id: str) -> str:
+    """What the ids of a request's two legs have in common."""
+    return leg_id.rpartition(".")[0] or leg_id
+
+
 @contextmanager
 def _quiet_agents() -> Iterator[None]:
     original = base_worker.nixl_agent_config
@@ -31,7 +66,8 @@ def _quiet_agents() -> Iterator[None]:
     def quiet(**settings: Any) -> Any:
         # Worker threads imply a progress thread each.
         settings.pop("num_threads", None)
-        return original(**settings, enable_prog_thread=False)
+        strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT
+        return original(**settings, enable_prog_thread=False, sync_mode=strict)
 
     base_worker.nixl_agent_config = quiet
     try:

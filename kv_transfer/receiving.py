@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from baton.clock import Clock
-from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect
+from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect, word_of
 from kv_transfer.orders import Abort, Allocate, Decline, OpenTarget
 from kv_transfer.ticket import codec, target
+from kv_transfer.ticket import messages as m
 from kv_transfer.ticket import words as w
-from kv_transfer.ticket.states import TargetState
+from kv_transfer.ticket.states import TargetPhase, TargetState
 
 _log = logging.getLogger("baton.kv_transfer")
+_EARLY_MAX = 4096
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class _Target:
 class Listener:
     """Who hears how loads end; request ids. `failed` also hears why."""
 
+    admitted: Callable[[str], None]
     received: Callable[[str], None]
     failed: Callable[[str, str], None]
 
@@ -49,7 +53,10 @@ class Receiving:
         self._memory = memory
         self._counters = counters
         self._listener = listener
-        self._open: dict[w.TicketKey, _Target] = {}
+        self._open: dict[m.TicketKey, _Target] = {}
+        self._early: OrderedDict[m.TicketKey, m.Alive | m.Closed] = OrderedDict()
+        self._quarantined: dict[m.TicketKey, int] = {}
+        self._accused: dict[m.TicketKey, str] = {}
 
     @property
     def tickets(self) -> int:
@@ -61,11 +68,15 @@ class Receiving:
         if order.key in self._open:
             return
         peer, fault = connect(self._agent, order.peer)
-        state = TargetState(order.key, checking=self._limits.checking)
+        checking, patience = self._limits.checking, self._limits.patience
+        state = TargetState(order.key, self._memory.layers, checking=checking, patience=patience)
         one = self._open[order.key] = _Target(order.request_id, peer, state)
+        early = self._early.pop(order.key, None)
         if fault is not None:
             # Nothing is registered, so nothing can be under way.
-            self._step(one, w.PeerClosed(w.Closed(order.key, fault)))
+            self._step(one, w.PeerClosed(m.Closed(order.key, fault)))
+        elif early is not None:
+            self.hear(early)
 
     def order(self, order: Allocate | Decline | Abort) -> None:
         one = self._open.get(order.key)
@@ -86,19 +97,54 @@ class Receiving:
 
     # -- news
 
-    def hear(self, message: w.Written | w.Closed) -> None:
+    def hear(self, message: m.Written | m.Closed | m.Alive) -> None:
         one = self._open.get(message.key)
         if one is None:
+            self._hear_unknown(message)
+            return
+        match message:
+            case m.Written():
+                self._step(one, w.Notice(message))
+            case m.Closed():
+                self._step(one, w.PeerClosed(message))
+            case m.Alive():
+                self._step(one, w.PeerAlive(message, self._clock.now()))
+
+    def _hear_unknown(self, message: m.Written | m.Closed | m.Alive) -> None:
+        if isinstance(message, m.Written):
             self._counters.late_notices += 1
-        elif isinstance(message, w.Written):
-            self._step(one, w.Notice(message))
-        else:
-            self._step(one, w.PeerClosed(message))
+            return
+        # The decode leg may be on its way.
+        self._early[message.key] = message
+        if len(self._early) > _EARLY_MAX:
+            self._early.popitem(last=False)
 
     @property
     def peers(self) -> set[str]:
         """Peers of open tickets."""
         return {one.peer for one in self._open.values()}
+
+    @property
+    def phases(self) -> Counter[str]:
+        """Open tickets by state."""
+        return Counter(one.state.phase.value for one in self._open.values())
+
+    @property
+    def accused(self) -> set[str]:
+        """Peers whose death is asked for."""
+        return set(self._accused.values())
+
+    @property
+    def fenced_blocks(self) -> int:
+        """Blocks that wait for a proof."""
+        fenced = (TargetPhase.FENCING, TargetPhase.QUARANTINED)
+        states = (one.state for one in self._open.values())
+        return sum(len(s.register.blocks) for s in states if s.phase in fenced and s.register)
+
+    @property
+    def quarantined_blocks(self) -> int:
+        """Those for which asking for the peer's death did not help."""
+        return sum(self._quarantined.values())
 
     def peer_dead(self, peer: str) -> None:
         """The peer's process has ended, and what it had sent has arrived."""
@@ -116,8 +162,11 @@ class Receiving:
         one.state, commands = target.step(one.state, event)
         for command in commands:
             self._carry_out(one, command)
-        if one.state.closed:
-            self._open.pop(one.state.key, None)
+        if one.state.closed and self._open.pop(one.state.key, None) is not None:
+            self._counters.late_notices += one.state.late
+            self._accused.pop(one.state.key, None)
+            if one.state.reason is not None:
+                self._counters.ended[f"target: {word_of(one.state.reason)}"] += 1
 
     def _carry_out(self, one: _Target, command: w.TargetCommand) -> None:
         match command:
@@ -125,21 +174,25 @@ class Receiving:
                 self._agent.tell(one.peer, codec.encode(command.message))
             case w.Verify():
                 self._step(one, w.Verified(command.verify_id, self._is_good(command)))
+            case w.Admit():
+                self._listener.admitted(one.request_id)
             case w.Received():
-                self._counters.landed += 1
+                self._counters.received += 1
                 self._listener.received(one.request_id)
             case w.Freed():
                 self._listener.received(one.request_id)
             case w.LoadFailed():
-                self._counters.failed += 1
                 self._listener.failed(one.request_id, command.reason)
             case w.AskKill():
                 _log.error("prefill %s gives no proof: %s", one.peer, command.reason)
+                self._accused[one.state.key] = one.peer
             case w.Quarantine():
                 _log.error("%d blocks are quarantined", len(command.blocks))
+                self._quarantined[one.state.key] = len(command.blocks)
             case w.Unquarantine():
                 _log.warning("%d blocks are out of quarantine", len(command.blocks))
+                self._quarantined.pop(one.state.key, None)
 
     def _is_good(self, command: w.Verify) -> bool:
         sums = self._memory.sums
-        return sums is None or sums(command.blocks) == command.sums
+        return sums is None or sums(command.blocks, command.layer, command.layers) == command.sums

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -30,12 +30,19 @@ SECONDS_BOUNDS = (
 )
 """Upper bounds of the buckets of times, seconds; one more bucket holds the rest."""
 
+STATS_KEY = "baton"
+"""Where the report lies in the connector's statistics."""
+
+_BUCKETS = len(SECONDS_BOUNDS) + 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Counts = Annotated[tuple[Count, ...], msgspec.Meta(min_length=_BUCKETS, max_length=_BUCKETS)]
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
     """A histogram of times: `counts[i]` at most SECONDS_BOUNDS[i] and above the bound before."""
 
-    counts: tuple[int, ...] = (0,) * (len(SECONDS_BOUNDS) + 1)
+    counts: _Counts = (0,) * _BUCKETS
     sum_s: float = 0.0
 
 
@@ -43,25 +50,25 @@ class Times:
 class TransferReport:
     """One engine's transfers. Totals since start unless it says otherwise."""
 
-    bytes_written: int = 0
-    writes: int = 0
-    descriptors: int = 0
+    bytes_written: Count = 0
+    writes: Count = 0
+    descriptors: Count = 0
     """Runs of memory in those writes, adjacent blocks counted once."""
-    received: int = 0
+    received: Count = 0
     """Prompts whose KV arrived whole."""
-    ended: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, Count] = field(default_factory=dict)
     """Tickets that ended otherwise, by reason: a few fixed words."""
-    late_notices: int = 0
+    late_notices: Count = 0
     """Messages about tickets that had ended, dropped."""
     transfer: Times = Times()
     """Prefill: first write of a prompt posted until its last was done."""
     exposed: Times = Times()
     """Prefill: the prompt's last step computed until its last write was done."""
-    tickets: Mapping[str, int] = field(default_factory=dict)
+    tickets: Mapping[str, Count] = field(default_factory=dict)
     """Open tickets now, by end and state, such as "source.streaming"."""
-    fenced_blocks: int = 0
+    fenced_blocks: Count = 0
     """Decode's blocks now that wait for the proof that no write is left."""
-    quarantined_blocks: int = 0
+    quarantined_blocks: Count = 0
     """Those among them for which asking for the peer's death did not help so far."""
     accused: tuple[str, ...] = ()
     """Agents now of peers whose death is asked for."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from kv_transfer.orders import (
     Abort,
     Allocate,
+    Begin,
     Cover,
     Decline,
     Finish,
@@ -23,7 +24,7 @@ from kv_transfer.orders import (
     Orders,
     Preempt,
 )
-from kv_transfer.ticket.words import TicketKey
+from kv_transfer.ticket.messages import TicketKey
 
 _log = logging.getLogger("baton.kv_transfer")
 
@@ -45,6 +46,10 @@ class _Leg:
     key: TicketKey
     kind: str
     prompt_tokens: int
+    by_layer: bool = True
+    begun: bool = False
+    admitted: bool = False
+    """Prefill has begun, or nothing will come: decode may spend blocks on it."""
     blocks: list[int] = field(default_factory=list)
     source_epoch: int = 0
     pinned: dict[int, None] = field(default_factory=dict)
@@ -71,8 +76,9 @@ def transfer_params(key: TicketKey, kind: str, peer: bytes) -> dict[str, Any]:
 class SchedulingSide:
     """Belongs to the engine's scheduler thread."""
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, block_tokens: int, stream: str = "layer") -> None:
         self._block_tokens = block_tokens
+        self._stream = stream
         self._legs: dict[str, _Leg] = {}
         self._orders = Orders()
         self._pool: Pool | None = None
@@ -88,19 +94,23 @@ class SchedulingSide:
         if not params or params.get("baton") not in (PREFILL, DECODE):
             return
         key = TicketKey(params["ticket"], params["epoch"])
-        leg = _Leg(key, params["baton"], request.num_prompt_tokens)
+        by_layer = params.get("stream", self._stream) == "layer"
+        leg = _Leg(key, params["baton"], request.num_prompt_tokens, by_layer)
         self._legs[request.request_id] = leg
         opened = OpenSource if leg.kind == PREFILL else OpenTarget
         peer = base64.b64decode(params["peer"])
         self._orders.at_once.append(opened(key, request.request_id, peer))
 
-    def matched_tokens(self, request: Any, computed_tokens: int) -> tuple[int, bool]:
-        """(prompt tokens that will come from prefill, whether they come later)."""
+    def matched_tokens(self, request: Any, computed_tokens: int) -> tuple[int | None, bool]:
+        """(prompt tokens that will come from prefill, whether they come later). None = ask again:
+        blocks reserved before prefill has begun would only wait in its queue."""
         leg = self._legs.get(request.request_id)
         if leg is None or leg.kind != DECODE or leg.settled or leg.registered:
             return 0, False
         count = request.num_prompt_tokens - computed_tokens
-        return (count, True) if count > 0 else (0, False)
+        if count <= 0:
+            return 0, False
+        return (count, True) if leg.admitted else (None, False)
 
     def allocated(self, request: Any, block_ids: list[int], external_tokens: int) -> None:
         """The scheduler gave the request blocks. Called again once its KV has landed."""
@@ -161,7 +171,11 @@ class SchedulingSide:
             computed = tokens // self._block_tokens
         blocks = tuple(leg.blocks[:computed])
         self._pin(leg, blocks)
-        self._orders.computed.append(Cover(leg.key, leg.source_epoch, blocks, computed))
+        if not leg.begun:
+            leg.begun = True
+            self._orders.at_once.append(Begin(leg.key))
+        cover = Cover(leg.key, leg.source_epoch, blocks, computed, leg.by_layer)
+        self._orders.computed.append(cover)
 
     def _positions(self, tokens: int) -> int:
         return -(-tokens // self._block_tokens)
@@ -189,6 +203,11 @@ class SchedulingSide:
         leg.gone = True
         if not leg.registered or leg.settled:
             del self._legs[request_id]
+
+    def admitted(self, request_id: str) -> None:
+        """A decode leg may be given blocks."""
+        if (leg := self._legs.get(request_id)) is not None:
+            leg.admitted = True
 
     def sent(self, request_id: str) -> None:
         """The ticket of a prefill leg is released."""

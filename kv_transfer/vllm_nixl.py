@@ -1,7 +1,8 @@
-"""vLLM's own NIXL connector, in the mode where decode reads from prefill.
+"""vLLM's own NIXL connectors: one where decode reads from prefill, one where prefill writes.
 
-Prefill keeps the finished prompt's blocks under a lease and says where they are; the decode leg
-carries that word and reads them. If nobody reads, the lease ends and the blocks are freed.
+Prefill keeps the finished prompt's blocks under a lease and says who and where it is; the decode
+leg carries that word. Either it reads the blocks, or it tells prefill which of its own to write
+them to. If no decode leg comes, the lease ends and the blocks are freed.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from baton.settings.model import is_loopback
 _LOWEST_PORT = 10_000
 _TRIES = 64
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_CONNECTORS = {
-    "cuda": {"kv_connector": "NixlConnector"},
-    "cpu": {
-        "kv_connector": "QuietNixlPullConnector",
-        "kv_connector_module_path": "kv_transfer.quiet_nixl",
-    },
-}
+_OURS = {"kv_connector_module_path": "kv_transfer.quiet_nixl"}
 
 
-class VllmNixlPull:
-    """Handoff by NIXL READ after prefill has ended.
+class VllmNixl:
+    """What both have in common.
 
     `lease_s` is how long prefill keeps blocks that nobody fetches (seconds, at least 6, since the
-    connector renews leases every sixth of it).
+    connector renews leases every sixth of it). `on_load_failure` is vLLM's policy for blocks that
+    could not be read: "fail" ends the request with a typed error, "recompute" computes them.
     """
 
-    name: ClassVar[str] = "vllm-nixl-pull"
+    name: ClassVar[str]
+    # Decode could register its blocks with a prefill that still computes, but a prefill that then
+    # ends early tells nobody, and decode would hold the blocks of an aborted request for ever.
     dispatch: ClassVar[Dispatch] = Dispatch.SEQUENTIAL
+    connectors: ClassVar[Mapping[str, Mapping[str, str]]]
+    """By device: the part of vLLM's configuration that names the connector."""
 
-    def __init__(self, lease_s: float, ucx_tls: str | None) -> None:
+    def __init__(self, lease_s: float, ucx_tls: str | None, on_load_failure: str = "fail") -> None:
         self._lease_s = max(6, round(lease_s))
         self._ucx_tls = ucx_tls
+        self._on_load_failure = on_load_failure
 
     def environment(self, host: str) -> Mapping[str, str]:
         env = {
@@ -58,11 +59,10 @@ class VllmNixlPull:
 
     def transfer_config(self, device: str) -> Mapping[str, Any]:
         return {
-            **_CONNECTORS[device],
+            **self.connectors[device],
             "kv_role": "kv_both",
             "kv_buffer_device": device,
-            # A block that could not be read ends the request with a typed error.
-            "kv_load_failure_policy": "fail",
+            "kv_load_failure_policy": self._on_load_failure,
             "kv_connector_extra_config": {"kv_lease_duration": self._lease_s},
         }
 
@@ -84,6 +84,26 @@ class VllmNixlPull:
                 Reason.TRANSFER_FAILED, "the decode leg's ticket does not say where its KV is"
             )
         return {**params, "do_remote_prefill": True, "do_remote_decode": False}
+
+
+class VllmNixlPull(VllmNixl):
+    """Handoff by NIXL READ after prefill has ended."""
+
+    name = "vllm-nixl-pull"
+    connectors: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "cuda": {"kv_connector": "NixlConnector"},
+        "cpu": {"kv_connector": "QuietNixlPullConnector", **_OURS},
+    }
+
+
+class VllmNixlPush(VllmNixl):
+    """Handoff by NIXL WRITE after prefill has ended."""
+
+    name = "vllm-nixl-push"
+    connectors: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "cuda": {"kv_connector": "PairedNixlPushConnector", **_OURS},
+        "cpu": {"kv_connector": "QuietNixlPushConnector", **_OURS},
+    }
 
 
 def _names_blocks(params: Any) -> bool:

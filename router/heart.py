@@ -19,7 +19,7 @@ from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId, parse_leg_id
 from baton.messages import ClusterView
 from baton.settings import Settings
-from baton.tasks import Tasks
+from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as pb
 from router import flow, life, wire
 from router.door import Door
@@ -27,10 +27,12 @@ from router.ledger import Ledger, Life
 from router.metrics import RouterMetrics
 from router.ports import EngineRequest, FrontPort
 from router.registry import Peer, Registry
+from router.transfers import TransferCollector, transfer_row
 
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.05
+_TICK_AFTER_FAULT_S = 1.0
 # What a fault in the flow can look like; each of them ends one request and nothing else.
 _FAULTS = (
     flow.IllegalTransitionError,
@@ -61,6 +63,7 @@ class Heart:
         self._clock = clock
         self._metrics = metrics
         self._registry = Registry(identity.config_digest, lambda info: connect(info, self))
+        metrics.registry.register(TransferCollector(self._registry.peers))
         self._ledger = Ledger(metrics)
         self._door = Door(settings, self._registry, self._ledger, metrics)
         self._tasks = Tasks("heart")
@@ -74,7 +77,7 @@ class Heart:
 
     def start(self) -> None:
         """Begins to watch deadlines, in the running event loop."""
-        self._tasks.spawn(self._tick_for_ever(), "tick", eternal=True)
+        self._spawn_ticks(after_s=0)
 
     async def aclose(self) -> None:
         """Ends every request with DRAINING and closes every link, which frees the workers."""
@@ -133,6 +136,8 @@ class Heart:
         self._metrics.frame(peer.info.role)
         load = wire.load_of(frame.load) if frame.HasField("load") else None
         peer.heard(self._clock.now(), load)
+        if frame.HasField("transfer"):
+            peer.transfer = frame.transfer
         for prefilled in frame.prefilled:
             self._prefilled(peer, prefilled)
         if frame.outputs:
@@ -183,7 +188,7 @@ class Heart:
             "ended": dict(self._ledger.ended),
             "refused": dict(self._door.refused),
             "refused_workers": dict(self._registry.refused),
-            "workers": [peer.row(now) for peer in self._registry.peers()],
+            "workers": [_row(peer, now) for peer in self._registry.peers()],
         }
 
     def story(self, request_id: str) -> str | None:
@@ -316,10 +321,25 @@ class Heart:
         if self._ledger.leave(one, error.reason, self._clock.now()):
             self._front.fail(one.request.request_id, error)
 
-    async def _tick_for_ever(self) -> None:
+    def _spawn_ticks(self, after_s: float) -> None:
+        ticks = self._tick_for_ever(after_s)
+        self._tasks.spawn(ticks, "tick", eternal=True, on_fault=self._tick_again)
+
+    def _tick_again(self, _fault: TaskFault) -> None:
+        # What raised has been logged. Without ticks no other request would have a deadline.
+        self._spawn_ticks(after_s=_TICK_AFTER_FAULT_S)
+
+    async def _tick_for_ever(self, after_s: float) -> None:
+        if after_s > 0:
+            await asyncio.sleep(after_s)
         while True:
             self.tick(self._clock.now())
             await asyncio.sleep(_TICK_S)
+
+
+def _row(peer: Peer, now: float) -> dict[str, Any]:
+    report = peer.transfer
+    return {**peer.row(now), "transfer": None if report is None else transfer_row(report)}
 
 
 def _error(failed: life.Fail) -> BatonError:

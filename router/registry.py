@@ -14,6 +14,7 @@ from typing import Any
 
 from baton.ids import RequestId, WorkerId
 from baton.messages import ClusterView, Dispatch, Member, Role, WorkerInfo, WorkerLoad, WorkerState
+from baton.wire import worker_pb2 as pb
 from router.life import FlowState, OpenLeg, Phase
 from router.policy.types import PolicyRules, PolicyView, WorkerView
 from router.wire import LinkPort
@@ -43,6 +44,8 @@ class Peer:
     link: LinkPort
     draining: bool = False
     load: WorkerLoad = field(default_factory=WorkerLoad)
+    transfer: pb.Transfer | None = None
+    """Its last report of KV transfers. Totals outlive a lost link."""
     heard_at: float | None = None
     """When its last frame came; None while the link is down."""
     answering: dict[str, RequestId] = field(default_factory=dict)

@@ -136,7 +136,7 @@ class KvTransferSettings(Section):
     """How the KV cache gets from prefill to decode."""
 
     connector: Literal["baton", "vllm-nixl-pull", "vllm-nixl-push"] = Field(
-        "vllm-nixl-pull",
+        "baton",
         description="What moves the KV. baton = Baton's own: prefill writes while it computes, "
         "every block is proved free before it is reused. vllm-nixl-pull = vLLM's connector: decode "
         "reads once prefill has ended. vllm-nixl-push = vLLM's connector: prefill writes once it "
@@ -150,7 +150,8 @@ class KvTransferSettings(Section):
     ucx_tls: str | None = Field(
         None,
         min_length=1,
-        description="Transports that UCX may use, such as 'tcp' or 'shm'. null = UCX's choice.",
+        description="Transports that UCX may use, such as 'tcp' or 'tcp,shm' (shared memory alone "
+        "carries no messages). null = UCX's choice. `baton transport test` shows what it means.",
     )
     verify: Literal["off", "sampled", "full"] = Field(
         "sampled",

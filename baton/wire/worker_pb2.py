@@ -24,15 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/wire/worker.proto\x12\x0f\x62\x61ton.worker.v1\"\x97\x01\n\rRouterMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.baton.worker.v1.HelloH\x00\x12)\n\x06submit\x18\x02 \x01(\x0b\x32\x17.baton.worker.v1.SubmitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.baton.worker.v1.AbortH\x00\x42\t\n\x07message\"1\n\x05Hello\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x15\n\rconfig_digest\x18\x02 \x01(\t\"\x91\x01\n\x06Submit\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.baton.worker.v1.LegKind\x12\x0f\n\x07request\x18\x03 \x03(\x0c\x12\'\n\x06ticket\x18\x04 \x01(\x0b\x32\x17.baton.worker.v1.Ticket\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\"\\\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0e\n\x06handed\x18\x04 \x01(\x0c\x12\x0c\n\x04peer\x18\x05 \x01(\x0c\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07leg_ids\x18\x01 \x03(\t\"\xa9\x01\n\tStepFrame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07outputs\x18\x02 \x03(\x0c\x12#\n\x04load\x18\x03 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12-\n\tprefilled\x18\x04 \x03(\x0b\x32\x1a.baton.worker.v1.Prefilled\x12%\n\x05\x65nded\x18\x05 \x03(\x0b\x32\x16.baton.worker.v1.Ended\"B\n\tPrefilled\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06handed\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"O\n\x05\x45nded\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xd7\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\x1c\n\x14queued_prompt_tokens\x18\x04 \x01(\x04\x12\r\n\x05steps\x18\x05 \x01(\x04\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x15prefix_queried_tokens\x18\x08 \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\t \x01(\x04\x12\x13\n\x0bpreemptions\x18\n \x01(\x04\"\x11\n\x0f\x44\x65scribeRequest\"\xd8\x02\n\x11WorkerDescription\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x15\n\rconfig_digest\x18\x04 \x01(\t\x12\x11\n\tconnector\x18\x05 \x01(\t\x12\x10\n\x08\x64ispatch\x18\x06 \x01(\t\x12\x14\n\x0cserved_model\x18\x07 \x01(\t\x12\x1c\n\x14max_model_len_tokens\x18\x08 \x01(\r\x12\x19\n\x11\x62lock_size_tokens\x18\t \x01(\r\x12\x11\n\tkv_blocks\x18\n \x01(\r\x12\r\n\x05\x64type\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x14\n\x0cvllm_version\x18\r \x01(\t\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x12\n\nengine_pid\x18\x0f \x01(\r\x12\x19\n\x11transfer_endpoint\x18\x10 \x01(\x0c\"\x0f\n\rReportRequest\"\xb9\x01\n\x0cWorkerReport\x12#\n\x04load\x18\x01 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12\r\n\x05links\x18\x02 \x01(\r\x12\x0c\n\x04legs\x18\x03 \x01(\r\x12\x11\n\tsubmitted\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x10\n\x08\x66inished\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x07 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x10\n\x08uptime_s\x18\t \x01(\x01\"!\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\"0\n\rDrainProgress\x12\x11\n\tlegs_left\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08*M\n\x07LegKind\x12\x13\n\x0fLEG_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEG_PREFILL\x10\x01\x12\x0e\n\nLEG_DECODE\x10\x02\x12\x0c\n\x08LEG_SOLO\x10\x03\x32\xb5\x02\n\x06Worker\x12\x46\n\x04Link\x12\x1e.baton.worker.v1.RouterMessage\x1a\x1a.baton.worker.v1.StepFrame(\x01\x30\x01\x12P\n\x08\x44\x65scribe\x12 .baton.worker.v1.DescribeRequest\x1a\".baton.worker.v1.WorkerDescription\x12G\n\x06Report\x12\x1e.baton.worker.v1.ReportRequest\x1a\x1d.baton.worker.v1.WorkerReport\x12H\n\x05\x44rain\x12\x1d.baton.worker.v1.DrainRequest\x1a\x1e.baton.worker.v1.DrainProgress0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/wire/worker.proto\x12\x0f\x62\x61ton.worker.v1\"\x97\x01\n\rRouterMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.baton.worker.v1.HelloH\x00\x12)\n\x06submit\x18\x02 \x01(\x0b\x32\x17.baton.worker.v1.SubmitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.baton.worker.v1.AbortH\x00\x42\t\n\x07message\"1\n\x05Hello\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x15\n\rconfig_digest\x18\x02 \x01(\t\"\x91\x01\n\x06Submit\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.baton.worker.v1.LegKind\x12\x0f\n\x07request\x18\x03 \x03(\x0c\x12\'\n\x06ticket\x18\x04 \x01(\x0b\x32\x17.baton.worker.v1.Ticket\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\"\\\n\x06Ticket\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0e\n\x06handed\x18\x04 \x01(\x0c\x12\x0c\n\x04peer\x18\x05 \x01(\x0c\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07leg_ids\x18\x01 \x03(\t\"\xd6\x01\n\tStepFrame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07outputs\x18\x02 \x03(\x0c\x12#\n\x04load\x18\x03 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12-\n\tprefilled\x18\x04 \x03(\x0b\x32\x1a.baton.worker.v1.Prefilled\x12%\n\x05\x65nded\x18\x05 \x03(\x0b\x32\x16.baton.worker.v1.Ended\x12+\n\x08transfer\x18\x06 \x01(\x0b\x32\x19.baton.worker.v1.Transfer\"B\n\tPrefilled\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06handed\x18\x02 \x01(\x0c\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"O\n\x05\x45nded\x12\x0e\n\x06leg_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xd7\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\x1c\n\x14queued_prompt_tokens\x18\x04 \x01(\x04\x12\r\n\x05steps\x18\x05 \x01(\x04\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x15prefix_queried_tokens\x18\x08 \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\t \x01(\x04\x12\x13\n\x0bpreemptions\x18\n \x01(\x04\"\xb9\x04\n\x08Transfer\x12\x15\n\rbytes_written\x18\x01 \x01(\x04\x12\x0e\n\x06writes\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65scriptors\x18\x03 \x01(\x04\x12\x10\n\x08received\x18\x04 \x01(\x04\x12\x33\n\x05\x65nded\x18\x05 \x03(\x0b\x32$.baton.worker.v1.Transfer.EndedEntry\x12\x14\n\x0clate_notices\x18\x06 \x01(\x04\x12(\n\x08transfer\x18\x07 \x01(\x0b\x32\x16.baton.worker.v1.Times\x12\'\n\x07\x65xposed\x18\x08 \x01(\x0b\x32\x16.baton.worker.v1.Times\x12\x37\n\x07tickets\x18\t \x03(\x0b\x32&.baton.worker.v1.Transfer.TicketsEntry\x12\x15\n\rfenced_blocks\x18\n \x01(\x04\x12\x1a\n\x12quarantined_blocks\x18\x0b \x01(\x04\x12\x0f\n\x07\x61\x63\x63used\x18\x0c \x03(\t\x12\x37\n\x08gb_per_s\x18\r \x03(\x0b\x32%.baton.worker.v1.Transfer.GbPerSEntry\x1a,\n\nEndedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cTicketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0bGbPerSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"8\n\x05Times\x12\x10\n\x08\x62ounds_s\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\r\n\x05sum_s\x18\x03 \x01(\x01\"\x11\n\x0f\x44\x65scribeRequest\"\xf0\x02\n\x11WorkerDescription\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\r\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x15\n\rconfig_digest\x18\x04 \x01(\t\x12\x11\n\tconnector\x18\x05 \x01(\t\x12\x10\n\x08\x64ispatch\x18\x06 \x01(\t\x12\x14\n\x0cserved_model\x18\x07 \x01(\t\x12\x1c\n\x14max_model_len_tokens\x18\x08 \x01(\r\x12\x19\n\x11\x62lock_size_tokens\x18\t \x01(\r\x12\x11\n\tkv_blocks\x18\n \x01(\r\x12\r\n\x05\x64type\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x14\n\x0cvllm_version\x18\r \x01(\t\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x12\n\nengine_pid\x18\x0f \x01(\r\x12\x19\n\x11transfer_endpoint\x18\x10 \x01(\x0c\x12\x16\n\x0etransfer_agent\x18\x11 \x01(\t\"\x0f\n\rReportRequest\"\xe6\x01\n\x0cWorkerReport\x12#\n\x04load\x18\x01 \x01(\x0b\x32\x15.baton.worker.v1.Load\x12\r\n\x05links\x18\x02 \x01(\r\x12\x0c\n\x04legs\x18\x03 \x01(\r\x12\x11\n\tsubmitted\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x10\n\x08\x66inished\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x07 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12+\n\x08transfer\x18\n \x01(\x0b\x32\x19.baton.worker.v1.Transfer\"!\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\"0\n\rDrainProgress\x12\x11\n\tlegs_left\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08*M\n\x07LegKind\x12\x13\n\x0fLEG_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEG_PREFILL\x10\x01\x12\x0e\n\nLEG_DECODE\x10\x02\x12\x0c\n\x08LEG_SOLO\x10\x03\x32\xb5\x02\n\x06Worker\x12\x46\n\x04Link\x12\x1e.baton.worker.v1.RouterMessage\x1a\x1a.baton.worker.v1.StepFrame(\x01\x30\x01\x12P\n\x08\x44\x65scribe\x12 .baton.worker.v1.DescribeRequest\x1a\".baton.worker.v1.WorkerDescription\x12G\n\x06Report\x12\x1e.baton.worker.v1.ReportRequest\x1a\x1d.baton.worker.v1.WorkerReport\x12H\n\x05\x44rain\x12\x1d.baton.worker.v1.DrainRequest\x1a\x1e.baton.worker.v1.DrainProgress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.wire.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEGKIND']._serialized_start=1712
-  _globals['_LEGKIND']._serialized_end=1789
+  _globals['_TRANSFER_ENDEDENTRY']._loaded_options = None
+  _globals['_TRANSFER_ENDEDENTRY']._serialized_options = b'8\001'
+  _globals['_TRANSFER_TICKETSENTRY']._loaded_options = None
+  _globals['_TRANSFER_TICKETSENTRY']._serialized_options = b'8\001'
+  _globals['_TRANSFER_GBPERSENTRY']._loaded_options = None
+  _globals['_TRANSFER_GBPERSENTRY']._serialized_options = b'8\001'
+  _globals['_LEGKIND']._serialized_start=2456
+  _globals['_LEGKIND']._serialized_end=2533
   _globals['_ROUTERMESSAGE']._serialized_start=45
   _globals['_ROUTERMESSAGE']._serialized_end=196
   _globals['_HELLO']._serialized_start=198
@@ -44,25 +50,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABORT']._serialized_start=491
   _globals['_ABORT']._serialized_end=515
   _globals['_STEPFRAME']._serialized_start=518
-  _globals['_STEPFRAME']._serialized_end=687
-  _globals['_PREFILLED']._serialized_start=689
-  _globals['_PREFILLED']._serialized_end=755
-  _globals['_ENDED']._serialized_start=757
-  _globals['_ENDED']._serialized_end=836
-  _globals['_LOAD']._serialized_start=839
-  _globals['_LOAD']._serialized_end=1054
-  _globals['_DESCRIBEREQUEST']._serialized_start=1056
-  _globals['_DESCRIBEREQUEST']._serialized_end=1073
-  _globals['_WORKERDESCRIPTION']._serialized_start=1076
-  _globals['_WORKERDESCRIPTION']._serialized_end=1420
-  _globals['_REPORTREQUEST']._serialized_start=1422
-  _globals['_REPORTREQUEST']._serialized_end=1437
-  _globals['_WORKERREPORT']._serialized_start=1440
-  _globals['_WORKERREPORT']._serialized_end=1625
-  _globals['_DRAINREQUEST']._serialized_start=1627
-  _globals['_DRAINREQUEST']._serialized_end=1660
-  _globals['_DRAINPROGRESS']._serialized_start=1662
-  _globals['_DRAINPROGRESS']._serialized_end=1710
-  _globals['_WORKER']._serialized_start=1792
-  _globals['_WORKER']._serialized_end=2101
+  _globals['_STEPFRAME']._serialized_end=732
+  _globals['_PREFILLED']._serialized_start=734
+  _globals['_PREFILLED']._serialized_end=800
+  _globals['_ENDED']._serialized_start=802
+  _globals['_ENDED']._serialized_end=881
+  _globals['_LOAD']._serialized_start=884
+  _globals['_LOAD']._serialized_end=1099
+  _globals['_TRANSFER']._serialized_start=1102
+  _globals['_TRANSFER']._serialized_end=1671
+  _globals['_TRANSFER_ENDEDENTRY']._serialized_start=1532
+  _globals['_TRANSFER_ENDEDENTRY']._serialized_end=1576
+  _globals['_TRANSFER_TICKETSENTRY']._serialized_start=1578
+  _globals['_TRANSFER_TICKETSENTRY']._serialized_end=1624
+  _globals['_TRANSFER_GBPERSENTRY']._serialized_start=1626
+  _globals['_TRANSFER_GBPERSENTRY']._serialized_end=1671
+  _globals['_TIMES']._serialized_start=1673
+  _globals['_TIMES']._serialized_end=1729
+  _globals['_DESCRIBEREQUEST']._serialized_start=1731
+  _globals['_DESCRIBEREQUEST']._serialized_end=1748
+  _globals['_WORKERDESCRIPTION']._serialized_start=1751
+  _globals['_WORKERDESCRIPTION']._serialized_end=2119
+  _globals['_REPORTREQUEST']._serialized_start=2121
+  _globals['_REPORTREQUEST']._serialized_end=2136
+  _globals['_WORKERREPORT']._serialized_start=2139
+  _globals['_WORKERREPORT']._serialized_end=2369
+  _globals['_DRAINREQUEST']._serialized_start=2371
+  _globals['_DRAINREQUEST']._serialized_end=2404
+  _globals['_DRAINPROGRESS']._serialized_start=2406
+  _globals['_DRAINPROGRESS']._serialized_end=2454
+  _globals['_WORKER']._serialized_start=2536
+  _globals['_WORKER']._serialized_end=2845
 # @@protoc_insertion_point(module_scope)

@@ -207,6 +207,7 @@ class StepFrame(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     PREFILLED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counts frames on this link from 1; a gap means that the link lost one."""
     @_builtins.property
@@ -227,6 +228,10 @@ class StepFrame(_message.Message):
     def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ended]:
         """Legs that ended without (further) output: refused or failed."""
 
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """Sent with the link's first frame and again when it has changed, at most twice a second."""
+
     def __init__(
         self,
         *,
@@ -235,10 +240,11 @@ class StepFrame(_message.Message):
         load: Global___Load | None = ...,
         prefilled: _abc.Iterable[Global___Prefilled] | None = ...,
         ended: _abc.Iterable[Global___Ended] | None = ...,
+        transfer: Global___Transfer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "load", b"load", "outputs", b"outputs", "prefilled", b"prefilled", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "load", b"load", "outputs", b"outputs", "prefilled", b"prefilled", "sequence", b"sequence", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,6 +361,179 @@ class Load(_message.Message):
 Global___Load: _TypeAlias = Load  # noqa: Y015
 
 @_typing.final
+class Transfer(_message.Message):
+    """What the engine's KV connector tells of its transfers. Totals since the engine's start unless
+    named otherwise.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EndedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TicketsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class GbPerSEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BYTES_WRITTEN_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    LATE_NOTICES_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    EXPOSED_FIELD_NUMBER: _builtins.int
+    TICKETS_FIELD_NUMBER: _builtins.int
+    FENCED_BLOCKS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_BLOCKS_FIELD_NUMBER: _builtins.int
+    ACCUSED_FIELD_NUMBER: _builtins.int
+    GB_PER_S_FIELD_NUMBER: _builtins.int
+    bytes_written: _builtins.int
+    writes: _builtins.int
+    descriptors: _builtins.int
+    """Runs of memory in those writes, adjacent blocks counted once."""
+    received: _builtins.int
+    """Prompts whose KV arrived whole."""
+    late_notices: _builtins.int
+    """Messages about tickets that had ended, dropped."""
+    fenced_blocks: _builtins.int
+    """Blocks now that wait for the proof that no write is left."""
+    quarantined_blocks: _builtins.int
+    """Those for which asking for the peer's death did not help so far."""
+    @_builtins.property
+    def ended(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Tickets that ended otherwise, by reason."""
+
+    @_builtins.property
+    def transfer(self) -> Global___Times:
+        """Prefill: from the first write of a prompt until its last was done."""
+
+    @_builtins.property
+    def exposed(self) -> Global___Times:
+        """Prefill: from the prompt's last step until its last write was done."""
+
+    @_builtins.property
+    def tickets(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Open tickets now, by end and state, such as "source.streaming"."""
+
+    @_builtins.property
+    def accused(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Peers whose death is asked for now, by transfer_agent."""
+
+    @_builtins.property
+    def gb_per_s(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Rate of the self-test by the peer's transfer_agent, 10^9 bytes a second."""
+
+    def __init__(
+        self,
+        *,
+        bytes_written: _builtins.int = ...,
+        writes: _builtins.int = ...,
+        descriptors: _builtins.int = ...,
+        received: _builtins.int = ...,
+        ended: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        late_notices: _builtins.int = ...,
+        transfer: Global___Times | None = ...,
+        exposed: Global___Times | None = ...,
+        tickets: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        fenced_blocks: _builtins.int = ...,
+        quarantined_blocks: _builtins.int = ...,
+        accused: _abc.Iterable[_builtins.str] | None = ...,
+        gb_per_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exposed", b"exposed", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accused", b"accused", "bytes_written", b"bytes_written", "descriptors", b"descriptors", "ended", b"ended", "exposed", b"exposed", "fenced_blocks", b"fenced_blocks", "gb_per_s", b"gb_per_s", "late_notices", b"late_notices", "quarantined_blocks", b"quarantined_blocks", "received", b"received", "tickets", b"tickets", "transfer", b"transfer", "writes", b"writes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
+
+@_typing.final
+class Times(_message.Message):
+    """A histogram of times."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUNDS_S_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SUM_S_FIELD_NUMBER: _builtins.int
+    sum_s: _builtins.float
+    @_builtins.property
+    def bounds_s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper bounds of the buckets, seconds; one more count than bounds."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        bounds_s: _abc.Iterable[_builtins.float] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        sum_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds_s", b"bounds_s", "counts", b"counts", "sum_s", b"sum_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Times: _TypeAlias = Times  # noqa: Y015
+
+@_typing.final
 class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,6 +568,7 @@ class WorkerDescription(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     ENGINE_PID_FIELD_NUMBER: _builtins.int
     TRANSFER_ENDPOINT_FIELD_NUMBER: _builtins.int
+    TRANSFER_AGENT_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     incarnation: _builtins.int
     """Counts starts of this worker id from 1."""
@@ -411,6 +591,10 @@ class WorkerDescription(_message.Message):
     """How the connectors of peers reach this worker's KV; empty for connectors that need no such
     word beforehand. Opaque to routers.
     """
+    transfer_agent: _builtins.str
+    """The name under which transfers know this engine, another one after each start; empty where
+    transfer_endpoint is.
+    """
     def __init__(
         self,
         *,
@@ -430,10 +614,11 @@ class WorkerDescription(_message.Message):
         pid: _builtins.int = ...,
         engine_pid: _builtins.int = ...,
         transfer_endpoint: _builtins.bytes = ...,
+        transfer_agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size_tokens", b"block_size_tokens", "config_digest", b"config_digest", "connector", b"connector", "device", b"device", "dispatch", b"dispatch", "dtype", b"dtype", "engine_pid", b"engine_pid", "incarnation", b"incarnation", "kv_blocks", b"kv_blocks", "max_model_len_tokens", b"max_model_len_tokens", "pid", b"pid", "role", b"role", "served_model", b"served_model", "transfer_endpoint", b"transfer_endpoint", "vllm_version", b"vllm_version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size_tokens", b"block_size_tokens", "config_digest", b"config_digest", "connector", b"connector", "device", b"device", "dispatch", b"dispatch", "dtype", b"dtype", "engine_pid", b"engine_pid", "incarnation", b"incarnation", "kv_blocks", b"kv_blocks", "max_model_len_tokens", b"max_model_len_tokens", "pid", b"pid", "role", b"role", "served_model", b"served_model", "transfer_agent", b"transfer_agent", "transfer_endpoint", b"transfer_endpoint", "vllm_version", b"vllm_version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,6 +652,7 @@ class WorkerReport(_message.Message):
     ABORTED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     UPTIME_S_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
     links: _builtins.int
     legs: _builtins.int
     submitted: _builtins.int
@@ -477,6 +663,10 @@ class WorkerReport(_message.Message):
     uptime_s: _builtins.float
     @_builtins.property
     def load(self) -> Global___Load: ...
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """Unset until the engine has told something."""
+
     def __init__(
         self,
         *,
@@ -489,10 +679,11 @@ class WorkerReport(_message.Message):
         aborted: _builtins.int = ...,
         failed: _builtins.int = ...,
         uptime_s: _builtins.float = ...,
+        transfer: Global___Transfer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "failed", b"failed", "finished", b"finished", "legs", b"legs", "links", b"links", "load", b"load", "refused", b"refused", "submitted", b"submitted", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "failed", b"failed", "finished", b"finished", "legs", b"legs", "links", b"links", "load", b"load", "refused", b"refused", "submitted", b"submitted", "transfer", b"transfer", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,9 +7,17 @@ from typing import Any
 
 import msgspec
 
-from kv_transfer.ticket.words import Closed, Message, Register, TicketKey, Withdraw, Written
+from kv_transfer.ticket.messages import (
+    Alive,
+    Closed,
+    Message,
+    Register,
+    TicketKey,
+    Withdraw,
+    Written,
+)
 
-VERSION = 1
+VERSION = 2
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -17,13 +25,20 @@ class MalformedMessageError(ValueError):
     """Bytes that are no message of this version."""
 
 
-_KINDS: Mapping[type[Message], int] = {Register: 1, Withdraw: 2, Written: 3, Closed: 4}
+_KINDS: Mapping[type[Message], int] = {
+    Register: 1,
+    Withdraw: 2,
+    Written: 3,
+    Closed: 4,
+    Alive: 5,
+}
 _MESSAGES: Mapping[int, type[Message]] = {kind: message for message, kind in _KINDS.items()}
 _FIELDS: Mapping[int, msgspec.msgpack.Decoder[Any]] = {
     1: msgspec.msgpack.Decoder(tuple[str, int, int, tuple[int, ...], int, float]),
     2: msgspec.msgpack.Decoder(tuple[str, int]),
-    3: msgspec.msgpack.Decoder(tuple[str, int, int, int, int, int, tuple[int, ...]]),
+    3: msgspec.msgpack.Decoder(tuple[str, int, int, int, int, int, tuple[int, ...], int, int]),
     4: msgspec.msgpack.Decoder(tuple[str, int, str | None, int]),
+    5: msgspec.msgpack.Decoder(tuple[str, int, bool]),
 }
 
 
@@ -53,7 +68,9 @@ def _tail(message: Message) -> tuple[Any, ...]:
             return first, blocks, total, write_deadline_s
         case Withdraw():
             return ()
-        case Written(_, source_epoch, rank, first, count, sums):
-            return source_epoch, rank, first, count, sums
+        case Written(_, source_epoch, rank, first, count, sums, layer, layers):
+            return source_epoch, rank, first, count, sums, layer, layers
         case Closed(_, reason, rank):
             return reason, rank
+        case Alive(_, begun):
+            return (begun,)

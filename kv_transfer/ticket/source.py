@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from kv_transfer.ticket.messages import Alive, Closed, Register, TicketKey, Written
 from kv_transfer.ticket.states import LOG_ENTRIES_MAX, SourceEntry, SourcePhase, SourceState
+from kv_transfer.ticket.story import source_story
 from kv_transfer.ticket.words import (
-    Closed,
+    Begun,
     Covered,
     Dropped,
     IllegalTransitionError,
@@ -24,19 +26,17 @@ from kv_transfer.ticket.words import (
     Post,
     Preempted,
     PromptDone,
-    Register,
     Release,
     Send,
     SourceCommand,
     SourceEvent,
     TargetRegistered,
     Tick,
-    TicketKey,
     Unpin,
     Withdrawn,
     WriteDone,
+    WriteDoubted,
     WriteFailed,
-    Written,
 )
 
 _Step: TypeAlias = tuple[SourceState, tuple[SourceCommand, ...]]
@@ -51,17 +51,19 @@ def step(state: SourceState, event: SourceEvent) -> _Step:
     """
     handler = TRANSITIONS.get((state.phase, type(event)))
     if handler is None:
-        raise IllegalTransitionError(f"{event} cannot happen\n{story(state)}")
+        raise IllegalTransitionError(f"{event} cannot happen\n{source_story(state)}")
     after, commands = handler(state, event)
-    if not commands and after.phase is state.phase:
-        return after, commands
+    is_sign = isinstance(event, Tick) and after.phase is SourcePhase.OPENED
+    if is_sign or (not commands and after.phase is state.phase):
+        return after, commands  # Signs of life would push everything else out of the log.
     log = (*state.log, SourceEntry(after.phase, event, commands))[-LOG_ENTRIES_MAX:]
     return replace(after, log=log), commands
 
 
 def notice_of(state: SourceState, post: Post, sums: tuple[int, ...] = ()) -> Written:
     """The notice that travels with a post."""
-    return Written(state.key, post.source_epoch, state.rank, post.first, len(post.sources), sums)
+    epoch, rank, count = post.source_epoch, state.rank, len(post.sources)
+    return Written(state.key, epoch, rank, post.first, count, sums, post.layer, post.layers)
 
 
 # --- the rules ------------------------------------------------------------------------------------
@@ -72,9 +74,9 @@ def is_mine(state: SourceState, key: TicketKey) -> bool:
     return key == state.key
 
 
-def computed_end(state: SourceState) -> int:
-    """Post only what is computed: the first position that may not be posted yet."""
-    return state.computed
+def computed_end(state: SourceState, layer: int) -> int:
+    """Post only what is computed: the layer's first position that may not be posted yet."""
+    return state.computed[layer] if state.computed else 0
 
 
 def to_pin(post: Post) -> tuple[int, ...]:
@@ -92,12 +94,32 @@ def is_drained(state: SourceState) -> bool:
     return not state.flights
 
 
+def is_over(event: WriteFailed | WriteDoubted) -> bool:
+    """Doubt: whether nothing of a failed write can land any more. Else it stays in flight."""
+    return isinstance(event, WriteFailed)
+
+
 def is_expired(state: SourceState, now_s: float) -> bool:
     """Whether the write deadline has passed."""
     return state.deadline_s is not None and now_s >= state.deadline_s
 
 
 # --- transitions ----------------------------------------------------------------------------------
+
+
+def _begin(state: SourceState, event: Begun) -> _Step:
+    return (state, ()) if state.begun else _sign(replace(state, begun=True), event.now_s)
+
+
+def _sign(state: SourceState, now_s: float) -> _Step:
+    """A sign of life, for as long as decode has not registered."""
+    gap_s = state.signs.begun_gap_s if state.begun else state.signs.gap_s
+    return replace(state, sign_s=now_s + gap_s), (Send(Alive(state.key, state.begun)),)
+
+
+def _wait(state: SourceState, event: Tick) -> _Step:
+    due = state.sign_s is None or event.now_s >= state.sign_s
+    return _sign(state, event.now_s) if due else (state, ())
 
 
 def _register(state: SourceState, event: TargetRegistered) -> _Step:
@@ -110,7 +132,7 @@ def _register(state: SourceState, event: TargetRegistered) -> _Step:
         register=register,
         asked=True,
         deadline_s=event.now_s + register.write_deadline_s,
-        posted_end=register.first,
+        posted=(register.first,) * state.layers,
     )
     return _post(state, register, event.now_s)
 
@@ -119,7 +141,8 @@ def _register_late(state: SourceState, event: TargetRegistered) -> _Step:
     """The first registration after the end is answered; a repeated one was answered before."""
     if not is_mine(state, event.register.key) or state.register is not None:
         return state, ()
-    return _owe_proof(replace(state, register=event.register, posted_end=event.register.first))
+    posted = (event.register.first,) * state.layers
+    return _owe_proof(replace(state, register=event.register, posted=posted))
 
 
 def _withdraw(state: SourceState, event: Withdrawn) -> _Step:
@@ -134,9 +157,17 @@ def _withdraw_late(state: SourceState, event: Withdrawn) -> _Step:
 
 
 def _cover(state: SourceState, event: Covered) -> _Step:
-    if not is_current(state, event) or event.computed <= state.computed:
+    if not is_current(state, event):
         return state, ()
-    state = replace(state, blocks=event.blocks, computed=event.computed)
+    before = state.computed or (0,) * state.layers
+    computed = tuple(
+        max(end, event.computed) if layer < event.layers else end
+        for layer, end in enumerate(before)
+    )
+    if computed == state.computed:
+        return state, ()
+    blocks = max(event.blocks, state.blocks, key=len)
+    state = replace(state, blocks=blocks, computed=computed)
     if state.register is None:
         return state, ()
     return _post(state, state.register, event.now_s)
@@ -144,8 +175,8 @@ def _cover(state: SourceState, event: Covered) -> _Step:
 
 def _preempt(state: SourceState, event: Preempted) -> _Step:
     if state.engine_done:
-        raise IllegalTransitionError(f"{event} after the end\n{story(state)}")
-    return replace(state, source_epoch=state.source_epoch + 1, blocks=(), computed=0), ()
+        raise IllegalTransitionError(f"{event} after the end\n{source_story(state)}")
+    return replace(state, source_epoch=state.source_epoch + 1, blocks=(), computed=()), ()
 
 
 def _prompt_done(state: SourceState, _event: PromptDone) -> _Step:
@@ -153,19 +184,31 @@ def _prompt_done(state: SourceState, _event: PromptDone) -> _Step:
 
 
 def _drop(state: SourceState, event: Dropped) -> _Step:
-    return _end(replace(state, engine_done=True), event.why)
+    # Decode has not registered, but may be waiting for a sign of life.
+    asked = state.asked or state.phase is SourcePhase.OPENED
+    return _end(replace(state, engine_done=True, asked=asked), event.why)
 
 
 def _write_done(state: SourceState, event: WriteDone) -> _Step:
     return _landed(state, event.post_id)
 
 
-def _write_failed(state: SourceState, event: WriteFailed) -> _Step:
-    if all(post.post_id != event.post_id for post in state.flights):
+def _write_failed(state: SourceState, event: WriteFailed | WriteDoubted) -> _Step:
+    if not _is_in_flight(state, event.post_id):
         return state, ()
-    if state.reason is None:
-        state = replace(state, phase=SourcePhase.DRAINING, reason=f"write failed: {event.why}")
-    return _landed(state, event.post_id)
+    state = _spoil(state, event.why)
+    return _landed(state, event.post_id) if is_over(event) else (state, ())
+
+
+def _is_in_flight(state: SourceState, post_id: int) -> bool:
+    return any(post.post_id == post_id for post in state.flights)
+
+
+def _spoil(state: SourceState, why: str) -> SourceState:
+    """Never post again, because a write failed. The first reason counts."""
+    if state.reason is not None:
+        return state
+    return replace(state, phase=SourcePhase.DRAINING, reason=f"write failed: {why}")
 
 
 def _peer_dead(state: SourceState, _event: PeerDead) -> _Step:
@@ -181,25 +224,43 @@ def _ignore(state: SourceState, _event: SourceEvent) -> _Step:
 
 
 def _post(state: SourceState, register: Register, now_s: float) -> _Step:
-    """Everything that may be posted now, as one run."""
+    """Everything that may be posted now: one post for each run of layers that are equally far."""
     if is_expired(state, now_s):
         return _end(state, "write deadline passed")
-    first, end = state.posted_end, min(computed_end(state), register.total)
-    if end <= first:
-        return state, ()
-    post = Post(
-        state.posts,
-        state.source_epoch,
-        first,
-        state.blocks[first:end],
-        register.blocks[first - register.first : end - register.first],
-        now_s if state.deadline_s is None else state.deadline_s,
-    )
-    flights = (*state.flights, post)
-    state = replace(state, posts=state.posts + 1, posted_end=end, flights=flights)
-    if end == register.total:
+    before_s = now_s if state.deadline_s is None else state.deadline_s
+    commands: list[SourceCommand] = []
+    for layer, layers, first, end in _runs(state, register):
+        post = Post(
+            state.posts,
+            state.source_epoch,
+            first,
+            state.blocks[first:end],
+            register.blocks[first - register.first : end - register.first],
+            before_s,
+            layer,
+            layers,
+        )
+        posted = (*state.posted[:layer], *(end,) * layers, *state.posted[layer + layers :])
+        flights = (*state.flights, post)
+        state = replace(state, posts=state.posts + 1, posted=posted, flights=flights)
+        commands += [Pin(to_pin(post)), post]
+    if min(state.posted) == register.total:
         state = replace(state, phase=SourcePhase.DRAINING)
-    return state, (Pin(to_pin(post)), post)
+    return state, tuple(commands)
+
+
+def _runs(state: SourceState, register: Register) -> list[tuple[int, int, int, int]]:
+    """(first layer, layers, first position, end) of what is computed and not posted."""
+    ends = [min(computed_end(state, layer), register.total) for layer in range(state.layers)]
+    runs: list[tuple[int, int, int, int]] = []
+    for layer, (first, end) in enumerate(zip(state.posted, ends, strict=True)):
+        if end <= first:
+            continue
+        if runs and runs[-1][2:] == (first, end) and sum(runs[-1][:2]) == layer:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1, first, end)
+        else:
+            runs.append((layer, 1, first, end))
+    return runs
 
 
 def _landed(state: SourceState, post_id: int) -> _Step:
@@ -241,6 +302,7 @@ def _proof(state: SourceState) -> tuple[SourceCommand, ...]:
 _Row: TypeAlias = Mapping[type[SourceEvent], _Handler]
 
 _ANYTIME: _Row = {
+    Begun: _ignore,
     TargetRegistered: _register_late,
     Withdrawn: _withdraw_late,
     Covered: _ignore,
@@ -248,6 +310,7 @@ _ANYTIME: _Row = {
     Dropped: _drop,
     WriteDone: _write_done,
     WriteFailed: _write_failed,
+    WriteDoubted: _write_failed,
     PeerDead: _peer_dead,
     Tick: _ignore,
 }
@@ -259,7 +322,7 @@ _POSTING: _Row = {
     Tick: _tick,
 }
 _ROWS: Mapping[SourcePhase, _Row] = {
-    SourcePhase.OPENED: {**_POSTING, TargetRegistered: _register},
+    SourcePhase.OPENED: {**_POSTING, Begun: _begin, TargetRegistered: _register, Tick: _wait},
     SourcePhase.STREAMING: {**_POSTING, TargetRegistered: _ignore},
     SourcePhase.DRAINING: {**_ANYTIME, Preempted: _preempt},
     SourcePhase.QUIET: {**_ANYTIME, Preempted: _preempt},
@@ -268,32 +331,3 @@ _ROWS: Mapping[SourcePhase, _Row] = {
 TRANSITIONS: Mapping[tuple[SourcePhase, type[SourceEvent]], _Handler] = {
     (phase, kind): handler for phase, row in _ROWS.items() for kind, handler in row.items()
 }
-
-
-# --- what people and tests ask --------------------------------------------------------------------
-
-
-def story(state: SourceState) -> str:
-    """What happened to the prefill end, one line per event and command."""
-    head = f"source of {state.key.ticket_id} epoch {state.key.epoch}, rank {state.rank}"
-    lines = [f"{head}: {state.phase.value}, {state.reason or 'no fault'}"]
-    for entry in state.log:
-        lines.append(f"  {entry.event} -> {entry.phase.value}")
-        lines.extend(f"    {command}" for command in entry.commands)
-    return "\n".join(lines)
-
-
-def check_invariants(state: SourceState) -> None:
-    """Raises AssertionError when the state contradicts itself."""
-    over = state.phase in (SourcePhase.QUIET, SourcePhase.CLOSED)
-    releases = [c for entry in state.log for c in entry.commands if isinstance(c, Release)]
-    assert not (over and state.flights), "quiet with posts in flight"
-    assert state.engine_done or not state.closed, "closed before the engine ended the request"
-    assert len(releases) <= 1, "released twice"
-    assert state.computed <= len(state.blocks), "computed beyond its blocks"
-    assert len({post.post_id for post in state.flights}) == len(state.flights) <= state.posts
-    assert len(state.log) <= LOG_ENTRIES_MAX
-    if state.register is None:
-        assert state.posts == 0, "posted without a target"
-    else:
-        assert state.register.first <= state.posted_end <= state.register.total

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kv_transfer.ticket.words import (
-    Post,
-    Register,
-    SourceCommand,
-    SourceEvent,
-    TargetCommand,
-    TargetEvent,
-    TicketKey,
-)
+from kv_transfer.ticket.messages import Register, TicketKey
+from kv_transfer.ticket.words import Post, SourceCommand, SourceEvent, TargetCommand, TargetEvent
 
 LOG_ENTRIES_MAX = 32
 
@@ -62,6 +55,15 @@ class Checking(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Signs:
+    """How prefill tells decode that it lives: every `gap_s` while its leg waits, and every
+    `begun_gap_s` from the beginning of its computation until decode has registered."""
+
+    gap_s: float = 1.0
+    begun_gap_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class Patience:
     """How decode presses for a proof: reminders with a gap that doubles up to a limit.
 
@@ -69,6 +71,8 @@ class Patience:
     `asks_max` of these the blocks count as quarantined, and reminders keep to the longest gap.
     """
 
+    silence_s: float = 30.0
+    """Without blocks: how long a prefill that gives no sign of life is waited for."""
     grace_s: float = 1.0
     gap_s: float = 0.2
     gap_max_s: float = 5.0
@@ -98,18 +102,24 @@ class SourceState:
     """All that the prefill end knows of one ticket, one per rank.
 
     `blocks` and `computed` belong to the current source epoch. Positions are posted in order, so
-    `posted_end` says which were. `asked` is set once decode is owed a proof.
+    one number per layer says which are computed, and one which were posted. `asked` is set once
+    decode is owed a proof.
     """
 
     key: TicketKey
+    layers: int = 1
     rank: int = 0
+    signs: Signs = Signs()
     phase: SourcePhase = SourcePhase.OPENED
+    begun: bool = False
+    sign_s: float | None = None
+    """When the next sign of life is due."""
     source_epoch: int = 0
     blocks: tuple[int, ...] = ()
-    computed: int = 0
+    computed: tuple[int, ...] = ()
     register: Register | None = None
     deadline_s: float | None = None
-    posted_end: int = 0
+    posted: tuple[int, ...] = ()
     posts: int = 0
     flights: tuple[Post, ...] = ()
     reason: str | None = None
@@ -128,15 +138,20 @@ class SourceState:
 class TargetState:
     """All that the decode end knows of one ticket, over all ranks.
 
-    `landed` has one bitmap per rank; bit i is position first + i. `reason` says why the load
-    cannot end well, None while it can. `late` counts notices that meant nothing here.
+    `landed` has one bitmap per rank: of each layer in turn, bit i is position first + i. `reason`
+    says why the load cannot end well, None while it can. `late` counts notices that meant nothing
+    here.
     """
 
     key: TicketKey
+    layers: int = 1
     ranks: int = 1
     checking: Checking = Checking.FULL
     patience: Patience = Patience()
     phase: TargetPhase = TargetPhase.OPENED
+    heard_s: float | None = None
+    """When prefill gave its last sign of life."""
+    admitted: bool = False
     register: Register | None = None
     deadline_s: float = 0.0
     landed: tuple[int, ...] = ()

@@ -2,9 +2,8 @@
 
 Registered blocks are the target of writes that nobody can cancel. So they are given up only on
 proof that no write is left: prefill said so, prefill is dead, or every position has come (each is
-written at most once). Time is no proof: it only makes this end press for one. A load counts as
-good when every position of every rank is in place and its checksums agree. Each rule is one small
-function under "the rules".
+written at most once). Time is no proof: it only makes this end press for one. A load is good when
+every position of every rank is in place and its checksums agree. See "the rules" below.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from kv_transfer.ticket.landing import area, everything
+from kv_transfer.ticket.messages import Alive, Register, TicketKey, Withdraw, Written
 from kv_transfer.ticket.states import (
     LOG_ENTRIES_MAX,
     Checking,
@@ -20,8 +21,10 @@ from kv_transfer.ticket.states import (
     TargetPhase,
     TargetState,
 )
+from kv_transfer.ticket.story import target_story
 from kv_transfer.ticket.words import (
     Aborted,
+    Admit,
     Allocated,
     AskKill,
     Freed,
@@ -29,21 +32,18 @@ from kv_transfer.ticket.words import (
     LoadFailed,
     NothingToLoad,
     Notice,
+    PeerAlive,
     PeerClosed,
     PeerDead,
     Quarantine,
     Received,
-    Register,
     Send,
     TargetCommand,
     TargetEvent,
     Tick,
-    TicketKey,
     Unquarantine,
     Verified,
     Verify,
-    Withdraw,
-    Written,
 )
 
 _Step: TypeAlias = tuple[TargetState, tuple[TargetCommand, ...]]
@@ -58,7 +58,7 @@ def step(state: TargetState, event: TargetEvent) -> _Step:
     """
     handler = TRANSITIONS.get((state.phase, type(event)))
     if handler is None:
-        raise IllegalTransitionError(f"{event} cannot happen\n{story(state)}")
+        raise IllegalTransitionError(f"{event} cannot happen\n{target_story(state)}")
     after, commands = handler(state, event)
     if not commands and after.phase is state.phase:
         return after, commands
@@ -81,8 +81,10 @@ def is_fenced(state: TargetState) -> bool:
 
 
 def is_full(state: TargetState, rank: int) -> bool:
-    """Whether every position of this rank is in place."""
-    return state.register is not None and state.landed[rank] == _bits(0, len(state.register.blocks))
+    """Whether every layer of every position of this rank is in place."""
+    return state.register is not None and state.landed[rank] == everything(
+        state.register, state.layers
+    )
 
 
 def is_good(state: TargetState) -> bool:
@@ -92,13 +94,20 @@ def is_good(state: TargetState) -> bool:
 
 
 def is_news(state: TargetState, written: Written) -> bool:
-    """Whether a notice names positions of this attempt of which none has come before."""
+    """Whether a notice names positions and layers of this attempt that have not come before."""
     register = state.register
     if register is None or not is_mine(state, written.key) or written.rank >= state.ranks:
         return False
     if written.first < register.first or written.first + written.count > register.total:
         return False
-    return not state.landed[written.rank] & _bits(written.first - register.first, written.count)
+    if written.layer + written.layers > state.layers:
+        return False
+    return not state.landed[written.rank] & area(register, written)
+
+
+def may_admit(alive: Alive) -> bool:
+    """The credit: blocks are reserved once prefill has begun. Else its queue would hold them."""
+    return alive.begun
 
 
 # --- transitions ----------------------------------------------------------------------------------
@@ -106,7 +115,8 @@ def is_news(state: TargetState, written: Written) -> bool:
 
 def _allocate(state: TargetState, event: Allocated) -> _Step:
     if state.reason is not None:
-        return replace(state, phase=TargetPhase.CLOSED), (LoadFailed(state.reason),)
+        closed, tell = _decline(state, NothingToLoad())
+        return closed, (*tell, LoadFailed(state.reason))
     register = Register(state.key, event.first, event.blocks, event.total, event.write_deadline_s)
     state = replace(
         state,
@@ -124,14 +134,44 @@ def _decline(state: TargetState, _event: NothingToLoad | Aborted) -> _Step:
     return replace(state, phase=TargetPhase.CLOSED), tell
 
 
-def _doom(state: TargetState, _event: PeerDead) -> _Step:
-    return replace(state, peer_dead=True, reason="prefill died"), ()
+def _hear(state: TargetState, event: PeerAlive) -> _Step:
+    if not is_mine(state, event.alive.key):
+        return _late(state, event)
+    heard = replace(state, heard_s=event.now_s)
+    return _admit(heard) if may_admit(event.alive) else (heard, ())
+
+
+def _register_again(state: TargetState, event: PeerAlive) -> _Step:
+    """Prefill still asks, so the registration may be lost."""
+    if (register := state.register) is None or not is_mine(state, event.alive.key):
+        return _late(state, event)
+    return state, (Send(register),)
+
+
+def _admit(state: TargetState) -> _Step:
+    return (state, ()) if state.admitted else (replace(state, admitted=True), (Admit(),))
+
+
+def _doom(state: TargetState, reason: str) -> _Step:
+    return _admit(replace(state, reason=state.reason or reason))
+
+
+def _doom_dead(state: TargetState, _event: PeerDead) -> _Step:
+    return _doom(replace(state, peer_dead=True), "prefill died")
 
 
 def _doom_closed(state: TargetState, event: PeerClosed) -> _Step:
     if not is_mine(state, event.closed.key) or event.closed.rank >= state.ranks:
         return _late(state, event)
-    return replace(state, reason=f"prefill closed: {event.closed.reason}"), ()
+    return _doom(state, f"prefill closed: {event.closed.reason}")
+
+
+def _listen(state: TargetState, event: Tick) -> _Step:
+    if state.heard_s is None:
+        return replace(state, heard_s=event.now_s), ()
+    if event.now_s - state.heard_s < state.patience.silence_s:
+        return state, ()
+    return _doom(state, "prefill gives no sign of life")
 
 
 def _notice(state: TargetState, event: Notice) -> _Step:
@@ -145,7 +185,8 @@ def _notice(state: TargetState, event: Notice) -> _Step:
         return _fail(state, "a write came without checksums")
     start = written.first - register.first
     blocks = register.blocks[start : start + written.count]
-    verify = Verify(state.verifies, written.rank, written.first, blocks, written.sums)
+    where, layers = (written.rank, written.first), (written.layer, written.layers)
+    verify = Verify(state.verifies, *where, blocks, written.sums, *layers)
     verifying = state.verifying | {verify.verify_id}
     state, commands = _advance(replace(state, verifies=state.verifies + 1, verifying=verifying))
     return state, (verify, *commands)
@@ -225,7 +266,7 @@ def _ignore(state: TargetState, _event: TargetEvent) -> _Step:
 
 
 def _mark(state: TargetState, register: Register, written: Written) -> TargetState:
-    news = _bits(written.first - register.first, written.count)
+    news = area(register, written)
     landed = tuple(b | news if r == written.rank else b for r, b in enumerate(state.landed))
     return replace(state, landed=landed)
 
@@ -259,22 +300,20 @@ def _give_up(state: TargetState) -> _Step:
     return closed, (last,)
 
 
-def _bits(start: int, count: int) -> int:
-    return ((1 << count) - 1) << start
-
-
 _Row: TypeAlias = Mapping[type[TargetEvent], _Handler]
 
 _OPEN: _Row = {
     Allocated: _allocate,
     NothingToLoad: _decline,
     Aborted: _decline,
+    PeerAlive: _hear,
     Notice: _late,
     PeerClosed: _doom_closed,
-    PeerDead: _doom,
-    Tick: _ignore,
+    PeerDead: _doom_dead,
+    Tick: _listen,
 }
 _LOADING: _Row = {
+    PeerAlive: _ignore,
     Notice: _notice,
     PeerClosed: _closed,
     PeerDead: _peer_dead,
@@ -285,7 +324,7 @@ _LOADING: _Row = {
 _FENCE: _Row = {**_LOADING, Notice: _notice_fencing, Verified: _ignore, Tick: _remind}
 _ROWS: Mapping[TargetPhase, _Row] = {
     TargetPhase.OPENED: _OPEN,
-    TargetPhase.REGISTERED: _LOADING,
+    TargetPhase.REGISTERED: {**_LOADING, PeerAlive: _register_again},
     TargetPhase.STREAMING: _LOADING,
     TargetPhase.LANDED: {
         **_LOADING,
@@ -297,6 +336,7 @@ _ROWS: Mapping[TargetPhase, _Row] = {
     TargetPhase.QUARANTINED: _FENCE,
     TargetPhase.CLOSED: {
         NothingToLoad: _ignore,
+        PeerAlive: _ignore,
         Notice: _late,
         PeerClosed: _ignore,
         PeerDead: _ignore,
@@ -308,35 +348,3 @@ _ROWS: Mapping[TargetPhase, _Row] = {
 TRANSITIONS: Mapping[tuple[TargetPhase, type[TargetEvent]], _Handler] = {
     (phase, kind): handler for phase, row in _ROWS.items() for kind, handler in row.items()
 }
-
-
-# --- what people and tests ask --------------------------------------------------------------------
-
-
-def story(state: TargetState) -> str:
-    """What happened to the decode end, one line per event and command."""
-    head = f"target of {state.key.ticket_id} epoch {state.key.epoch}: {state.phase.value}"
-    lines = [f"{head}, {state.reason or 'no fault'}, {state.late} late"]
-    for entry in state.log:
-        lines.append(f"  {entry.event} -> {entry.phase.value}")
-        lines.extend(f"    {command}" for command in entry.commands)
-    return "\n".join(lines)
-
-
-def check_invariants(state: TargetState) -> None:
-    """Raises AssertionError when the state contradicts itself."""
-    lasts = Received | LoadFailed | Freed
-    ends = [c for entry in state.log for c in entry.commands if isinstance(c, lasts)]
-    assert len(ends) <= 1, "a load is reported once"
-    assert state.closed or not ends, "reported before the end"
-    assert not state.closed or state.register is None or ends, "closed without a report"
-    assert len(state.log) <= LOG_ENTRIES_MAX
-    loading = (TargetPhase.REGISTERED, TargetPhase.STREAMING, TargetPhase.LANDED)
-    assert state.phase not in loading or state.reason is None, "a failed load goes on"
-    if state.register is None:
-        assert state.phase in (TargetPhase.OPENED, TargetPhase.CLOSED)
-        return
-    everything = _bits(0, len(state.register.blocks))
-    assert all(landed | everything == everything for landed in state.landed), "beyond its blocks"
-    if state.phase is TargetPhase.LANDED:
-        assert state.verifying, "landed and verified, and not reported"

@@ -1,98 +1,28 @@
-"""The words of a ticket: messages between the two ends, and each end's events, commands and state.
+"""The words of a ticket: messages between the two ends, and each end's events and commands.
 
 A *position* is a block position within the prompt, 0 to total - 1, the same on both ends. A *block*
-is an index into one engine's own memory and means nothing to the other end. Times are seconds on
-the clock of the end that uses them; only durations travel.
+is an index into one engine's own memory and means nothing to the other end. A *layer* is one of the
+model's layers with KV, in the order of their computation. Times are seconds on the clock of the end
+that uses them; only durations travel.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class TicketKey:
-    """Names one attempt. What carries another epoch concerns another attempt's blocks."""
-
-    ticket_id: str
-    epoch: int
+from kv_transfer.ticket.messages import (
+    Alive,
+    Closed,
+    Message,
+    Register,
+    Withdraw,
+    Written,
+)
 
 
 class IllegalTransitionError(Exception):
     """An event that cannot happen in the phase an end is in. Carries that end's story."""
-
-
-# --- messages between the ends --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """Decode to prefill: position first + i goes into decode's block blocks[i].
-
-    Decode holds the positions below `first` already; they are never written. Raises ValueError
-    when it contradicts itself.
-    """
-
-    key: TicketKey
-    first: int
-    blocks: tuple[int, ...]
-    total: int
-    write_deadline_s: float
-
-    def __post_init__(self) -> None:
-        if self.first < 0 or not self.blocks or self.first + len(self.blocks) != self.total:
-            raise ValueError(
-                f"{len(self.blocks)} blocks from {self.first} do not make {self.total}"
-            )
-        if min(self.blocks) < 0 or len(set(self.blocks)) != len(self.blocks):
-            raise ValueError("block ids have to be different and not negative")
-        if not (self.write_deadline_s > 0 and math.isfinite(self.write_deadline_s)):
-            raise ValueError(f"{self.write_deadline_s} is no duration")
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Decode to prefill: post nothing more, and prove it."""
-
-    key: TicketKey
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Prefill to decode, the notice of one write: these positions are in place.
-
-    `sums` has one checksum per position, or is empty. Raises ValueError when it contradicts itself.
-    """
-
-    key: TicketKey
-    source_epoch: int
-    rank: int
-    first: int
-    count: int
-    sums: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if min(self.rank, self.first) < 0 or self.count < 1:
-            raise ValueError(f"{self.count} positions from {self.first} of rank {self.rank}")
-        if len(self.sums) not in (0, self.count):
-            raise ValueError(f"{len(self.sums)} checksums for {self.count} positions")
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Prefill to decode: each handle that this rank posted is done, and none will follow.
-
-    `reason` is None when all positions were written.
-    """
-
-    key: TicketKey
-    reason: str | None
-    rank: int = 0
-
-
-Message: TypeAlias = Register | Withdraw | Written | Closed
 
 
 # --- events that both ends know -------------------------------------------------------------------
@@ -115,6 +45,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The engine has admitted the request: its first step is scheduled."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TargetRegistered:
     """A registration came."""
 
@@ -133,6 +70,7 @@ class Withdrawn:
 class Covered:
     """Steps have *completed*: the first `computed` positions lie in `blocks`, in position order.
 
+    Of the last step perhaps only the first `layers` layers; of the steps before it all of them.
     `source_epoch` is that of the time when the step was scheduled: the blocks of an earlier one
     belong to somebody else by now.
     """
@@ -141,6 +79,7 @@ class Covered:
     blocks: tuple[int, ...]
     computed: int
     now_s: float
+    layers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +109,24 @@ class WriteDone:
 
 @dataclass(frozen=True, slots=True)
 class WriteFailed:
-    """This post failed for good: nothing of it can land any more. A post of which that is not
-    certain stays in flight; then only the death of this process is proof."""
+    """This post failed for good: nothing of it can land any more."""
+
+    post_id: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteDoubted:
+    """This post failed, and parts of it may land yet: it stays in flight. Only the death of this
+    process is proof, or the death of the peer, whose memory is gone then."""
 
     post_id: int
     why: str
 
 
 SourceEvent: TypeAlias = (
-    TargetRegistered
+    Begun
+    | TargetRegistered
     | Withdrawn
     | Covered
     | Preempted
@@ -186,6 +134,7 @@ SourceEvent: TypeAlias = (
     | Dropped
     | WriteDone
     | WriteFailed
+    | WriteDoubted
     | PeerDead
     | Tick
 )
@@ -208,6 +157,14 @@ class Allocated:
 @dataclass(frozen=True, slots=True)
 class NothingToLoad:
     """Decode holds all positions, or computes them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAlive:
+    """A sign of life of the prefill leg came."""
+
+    alive: Alive
+    now_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +195,15 @@ class Verified:
 
 
 TargetEvent: TypeAlias = (
-    Allocated | NothingToLoad | Notice | PeerClosed | PeerDead | Aborted | Verified | Tick
+    Allocated
+    | NothingToLoad
+    | PeerAlive
+    | Notice
+    | PeerClosed
+    | PeerDead
+    | Aborted
+    | Verified
+    | Tick
 )
 
 
@@ -254,7 +219,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Write these blocks, position first + i from sources[i] into targets[i], with one notice.
+    """Write some layers of these blocks, position first + i from sources[i] into targets[i], with
+    one notice.
 
     Not to be posted at `before_s` or later: then report WriteFailed instead.
     """
@@ -265,6 +231,9 @@ class Post:
     sources: tuple[int, ...]
     targets: tuple[int, ...]
     before_s: float
+    layer: int = 0
+    """The first one."""
+    layers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +264,14 @@ class Verify:
     first: int
     blocks: tuple[int, ...]
     sums: tuple[int, ...]
+    layer: int = 0
+    layers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The engine may give the request blocks: prefill has begun, or it is certain that nothing
+    will come, which the allocation then hears of. Once per ticket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,5 +314,5 @@ class Unquarantine:
 
 SourceCommand: TypeAlias = Send | Post | Pin | Unpin | Release
 TargetCommand: TypeAlias = (
-    Send | Verify | Received | LoadFailed | Freed | AskKill | Quarantine | Unquarantine
+    Send | Admit | Verify | Received | LoadFailed | Freed | AskKill | Quarantine | Unquarantine
 )

@@ -16,11 +16,12 @@ import pytest
 from baton.errors import BatonError, Reason
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
+from cluster import ray_actors
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan
 from cluster.ports import Placement
-from cluster.processes import Process, descendants, is_alive
-from cluster.ray_actors import ActorSpec, RayActorFactory, end_cluster
+from cluster.processes import Process, descendants, find, is_alive
+from cluster.ray_actors import ActorSpec, RayActorFactory, RayHandle, end_cluster
 from cluster.ray_runtime import RayOptions, RayRuntime, start_or_join
 from cluster.supervision import Limits, Wanted
 from deploy.rundir import RunDir
@@ -90,6 +91,38 @@ async def test_calls_and_their_errors(runtime: RayRuntime) -> None:
     finally:
         await handle.kill()
     assert not is_alive(handle.pid)
+
+
+async def test_a_stopped_process_and_its_engine_are_killed_for_certain(runtime: RayRuntime) -> None:
+    handle = await factory().worker(P0)
+    # An engine that notices nothing, not even that its worker is gone.
+    sleeper = await asyncio.create_subprocess_exec("sleep", "1000")
+    try:
+        engine = find(sleeper.pid)
+        assert engine is not None
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        os.kill(handle.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        assert await handle.kill(engine)
+        assert time.monotonic() - began < 4
+        assert not is_alive(handle.pid)
+        assert await sleeper.wait() == -signal.SIGKILL
+        assert await handle.kill(engine)
+    finally:
+        if sleeper.returncode is None:
+            sleeper.kill()
+
+
+async def test_an_end_is_certain_on_its_own_machine_only(runtime: RayRuntime) -> None:
+    handle = await factory().worker(P0)
+    elsewhere = RayHandle(handle._actor, "elsewhere", replace(handle._where, host="another"))
+    assert not await elsewhere.kill()
+    unreachable = RayHandle(handle._actor, "unreachable", replace(handle._where, node="0" * 56))
+    assert not await unreachable.kill()
+    assert await handle.kill()
+    # As it runs on a machine that is not the controller's.
+    task = ray_actors._remotely(handle._where)
+    assert await ray_actors._answer(task.remote(handle._where.host, []), "there", 30)
 
 
 async def raises(call, reason: Reason, retry_after_s: float | None = None) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from baton.errors import BatonError, Reason
@@ -33,6 +34,8 @@ class TinyWorker:
 
     def progress(self) -> StartProgress:
         return StartProgress("ready", ready=self.ready)
+
+    def peers_dead(self, agents: Sequence[str]) -> None: ...
 
     def drain(self, timeout_s: float) -> None: ...
 

@@ -15,13 +15,6 @@ import pytest
 import vllm
 from hypothesis import given
 from hypothesis import strategies as st
-from vllm.config import KVTransferConfig
-from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
-from vllm.distributed.kv_transfer.kv_connector.v1.nixl import base_worker
-from vllm.distributed.kv_transfer.kv_connector.v1.nixl.connector import (
-    NixlConnector,
-    NixlPullConnector,
-)
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -42,7 +35,6 @@ from engine import core, inside
 from engine.core import EngineCore, EngineSpec, engine_args
 from engine.device import SUPPORTED_VLLM
 from engine.ports import LegEnd
-from kv_transfer import quiet_nixl
 from kv_transfer.vllm_nixl import VllmNixlPull
 
 HANDOFF = VllmNixlPull(lease_s=30, ucx_tls=None)
@@ -101,18 +93,6 @@ def test_every_engine_argument_is_one_of_vllms() -> None:
 
 def test_extra_arguments_win() -> None:
     assert engine_args(spec(engine={"extra_args": {"seed": 5}}))["seed"] == 5
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_connector_is_found_by_vllm(device: str) -> None:
-    config = KVTransferConfig(**HANDOFF.transfer_config(device))
-    found = KVConnectorFactory.get_connector_class(config)
-    assert issubclass(found, NixlPullConnector)
-    assert (found is quiet_nixl.QuietNixlPullConnector) == (device == "cpu")
-
-
-def test_nixl_connector_is_the_one_that_pulls() -> None:
-    assert NixlConnector is NixlPullConnector
 
 
 def test_the_client_has_the_calls_that_core_makes() -> None:
@@ -289,16 +269,6 @@ def test_a_repeated_leg_is_dropped_where_vllm_would_end_the_process() -> None:
     assert scheduler.requests["client"] is first
     assert scheduler.repeated_legs == 1
     assert "duplicate request id" in inspect.getsource(Scheduler.add_request)
-
-
-def test_the_connector_takes_its_agents_configuration_from_where_it_is_replaced() -> None:
-    assert callable(base_worker.nixl_agent_config)
-    assert "enable_prog_thread" in parameters(base_worker.nixl_agent_config)
-    original = base_worker.nixl_agent_config
-    with quiet_nixl._quiet_agents():
-        made = base_worker.nixl_agent_config(num_threads=4, capture_telemetry=True)
-    assert base_worker.nixl_agent_config is original
-    assert made.enable_pthread is False
 
 
 ENGINE_CORE_SOURCE = "vllm.v1.engine.core"

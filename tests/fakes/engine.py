@@ -9,6 +9,7 @@ from typing import Any
 
 from baton.errors import BatonError, Reason
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
+from kv_transfer.report import TransferReport
 
 GARBAGE = b"garbage"
 """A payload that cannot be decoded."""
@@ -53,6 +54,9 @@ class FakeEngine:
     aborted: list[str] = field(default_factory=list)
     steps: asyncio.Queue[Step | BatonError] = field(default_factory=asyncio.Queue)
     refuse_add: BatonError | None = None
+    report: TransferReport | None = None
+    asked: int = 0
+    mourned: list[str] = field(default_factory=list)
     shut_down: bool = False
 
     def prefill_request(
@@ -109,6 +113,13 @@ class FakeEngine:
 
     def encode(self, outputs: Sequence[FakeOutput]) -> list[bytes]:
         return [f"{output.request_id}={output.token}".encode() for output in outputs]
+
+    async def transfer_report(self) -> TransferReport | None:
+        self.asked += 1
+        return self.report
+
+    async def peers_dead(self, agents: Sequence[str]) -> None:
+        self.mourned.extend(agents)
 
     def shutdown(self, timeout_s: float) -> None:
         self.shut_down = True

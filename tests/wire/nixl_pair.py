@@ -5,30 +5,33 @@ from __future__ import annotations
 import multiprocessing
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from kv_transfer.agent import Agent, WriteState
-from kv_transfer.endpoint import Layout, Region, decode_endpoint, encode_endpoint
+from kv_transfer.endpoint import Blocks, Layout, Region, decode_endpoint, encode_endpoint
 from kv_transfer.sums import Sums, views_of
 
-LAYERS, BLOCKS, WORDS = 2, 8, 256
+TENSORS, BLOCKS, WORDS = 4, 8, 16384
+"""Four blocks of one tensor make a piece of a prompt that is worth a write."""
 PATIENCE_S = 20.0
 
 
 class Engine:
-    """Memory and an agent over it. Each word starts as `fill`."""
+    """Memory and an agent over it. Each word starts as `fill`. With fewer layers than tensors,
+    a layer has several, as where K and V lie apart."""
 
-    def __init__(self, fill: int, fingerprint: str = "int32") -> None:
-        self.tensors = [torch.full((BLOCKS, WORDS), fill, dtype=torch.int32) for _ in range(LAYERS)]
+    def __init__(self, fill: int, fingerprint: str = "int32", layers: int = TENSORS) -> None:
+        shape = (BLOCKS, WORDS)
+        self.tensors = [torch.full(shape, fill, dtype=torch.int32) for _ in range(TENSORS)]
         regions = tuple(Region(t.data_ptr(), WORDS * 4, WORDS * 4) for t in self.tensors)
-        self.layout = Layout(regions, BLOCKS, 4, "DRAM", 0, fingerprint)
+        self.layout = Layout(regions, BLOCKS, 4, "DRAM", 0, fingerprint, layers)
         self.name = f"baton-{uuid.uuid4().hex}"
-        self.agent = Agent(self.name, self.tensors, self.layout)
-        self.sums = Sums(views_of(self.tensors, BLOCKS))
+        self.agent = Agent(self.name, self.layout)
+        self.sums = Sums(views_of(self.tensors, BLOCKS), layers)
         self.heard: list[tuple[str, bytes]] = []
 
     def number(self) -> None:
@@ -41,9 +44,23 @@ class Engine:
         self.heard += self.agent.notices()
         return self.heard
 
-    def words(self, block: int) -> set[int]:
-        """The different words in a block, over all layers."""
-        return {int(word) for tensor in self.tensors for word in tensor[block].unique()}
+    def words(self, block: int, layer: int = 0, layers: int | None = None) -> set[int]:
+        """The different words in a block, over all layers or some."""
+        count = self.layout.layers
+        some = slice(layer, count if layers is None else layer + layers)
+        each = [
+            self.tensors[i * TENSORS // count : (i + 1) * TENSORS // count] for i in range(count)
+        ]
+        return {int(w) for tensors in each[some] for t in tensors for w in t[block].unique()}
+
+    def all_sums(self, blocks: Sequence[int]) -> tuple[int, ...]:
+        """Over all layers."""
+        return self.sums.of(blocks, 0, self.layout.layers)
+
+
+def whole(sources: Sequence[int], targets: Sequence[int]) -> Blocks:
+    """All layers of these blocks."""
+    return Blocks(sources, targets, 0, TENSORS)
 
 
 def until(done: Callable[[], Any], *engines: Engine, seconds: float = PATIENCE_S) -> bool:

@@ -13,7 +13,8 @@ pytest.importorskip("nixl")
 
 from baton.errors import BatonError, Reason
 from kv_transfer.agent import WriteState
-from tests.wire.nixl_pair import Child, Engine, ended, until
+from kv_transfer.endpoint import Blocks
+from tests.wire.nixl_pair import TENSORS, Child, Engine, ended, until, whole
 
 
 @pytest.fixture
@@ -40,11 +41,11 @@ def test_a_write_lands_in_its_blocks_and_then_its_notice(pair: tuple[Engine, Eng
     one, other = pair
     one.number()
     introduce(one, other)
-    handle = one.agent.write(other.name, [1, 2, 5], [6, 0, 3], b"in place")
+    handle = one.agent.write(other.name, whole([1, 2, 5], [6, 0, 3]), b"in place")
     assert until(lambda: ended(one, handle), one, other)
     assert until(lambda: other.heard, one, other)
     assert other.heard == [(one.name, b"in place")]
-    assert other.sums.of([6, 0, 3]) == one.sums.of([1, 2, 5])
+    assert other.all_sums([6, 0, 3]) == one.all_sums([1, 2, 5])
     assert all(other.words(block) == {2} for block in (1, 2, 4, 5, 7))
     assert one.agent.state(handle) is WriteState.DONE
     one.agent.release(handle)
@@ -55,11 +56,11 @@ def test_many_writes_land_each_with_its_notice(pair: tuple[Engine, Engine]) -> N
     one.number()
     introduce(one, other)
     write = one.agent.write
-    handles = {i: write(other.name, [i], [7 - i], b"%d" % i) for i in range(8)}
+    handles = {i: write(other.name, whole([i], [7 - i]), b"%d" % i) for i in range(8)}
     assert until(lambda: all(ended(one, h) for h in handles.values()), one, other)
     assert until(lambda: len(other.heard) == 8, one, other)
     assert sorted(message for _, message in other.heard) == [b"%d" % i for i in range(8)]
-    assert other.sums.of(range(8)) == one.sums.of(range(7, -1, -1))
+    assert other.all_sums(range(8)) == one.all_sums(range(7, -1, -1))
 
 
 def test_messages_go_both_ways(pair: tuple[Engine, Engine]) -> None:
@@ -118,24 +119,79 @@ def test_a_forgotten_peer_hears_nothing_and_can_come_back(pair: tuple[Engine, En
     one.agent.forget(other.name)
     assert not one.agent.tell(other.name, b"anything")
     with pytest.raises(BatonError):
-        one.agent.write(other.name, [0], [0], b"")
+        one.agent.write(other.name, whole([0], [0]), b"")
     assert one.agent.connect(other.agent.endpoint())
     assert one.agent.tell(other.name, b"again")
     assert until(lambda: other.heard, one, other)
 
 
-def test_a_block_that_does_not_exist_is_refused(pair: tuple[Engine, Engine]) -> None:
+@pytest.mark.parametrize(("source", "target"), [(0, 8), (8, 0), (0, 8 * TENSORS)])
+def test_a_block_that_does_not_exist_is_refused(
+    pair: tuple[Engine, Engine], source: int, target: int
+) -> None:
     one, other = pair
     introduce(one, other)
     with pytest.raises(BatonError) as caught:
-        one.agent.write(other.name, [0], [8 * 2], b"")
+        one.agent.write(other.name, Blocks([source], [target], 0, 1), b"")
     assert caught.value.reason is Reason.TRANSFER_FAILED
+
+
+def test_a_write_of_some_layers_leaves_the_others_alone(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    one.number()
+    introduce(one, other)
+    handle = one.agent.write(other.name, Blocks([1, 2], [6, 0], 1, 2), b"two layers")
+    assert until(lambda: ended(one, handle), one, other)
+    assert until(lambda: other.heard, one, other)
+    assert other.sums.of([6, 0], 1, 2) == one.sums.of([1, 2], 1, 2)
+    for layer in (0, 3):
+        assert other.words(6, layer, 1) == other.words(0, layer, 1) == {2}
+    assert all(other.words(block) == {2} for block in (1, 2, 3, 4, 5, 7))
+    one.agent.release(handle)
+
+
+def test_a_layer_may_lie_in_several_places() -> None:
+    one, other = Engine(fill=1, layers=2), Engine(fill=2, layers=2)
+    one.number()
+    introduce(one, other)
+    handle = one.agent.write(other.name, Blocks([3], [4], 1, 1), b"one layer")
+    assert until(lambda: ended(one, handle), one, other)
+    assert other.sums.of([4], 1, 1) == one.sums.of([3], 1, 1)
+    assert [bool((t[4] == 2).all()) for t in other.tensors] == [True, True, False, False]
+    one.agent.release(handle)
+    one.agent.close()
+    other.agent.close()
+
+
+def test_an_engine_with_other_layers_is_refused(pair: tuple[Engine, Engine]) -> None:
+    halves = Engine(fill=3, layers=2)
+    with pytest.raises(BatonError, match="layers is 2 there and 4 here") as caught:
+        pair[0].agent.connect(halves.agent.endpoint())
+    assert caught.value.reason is Reason.CONFIG_MISMATCH
+    halves.agent.close()
+
+
+def test_known_peers_are_named_until_forgotten(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    assert one.agent.peers == set()
+    introduce(one, other)
+    assert one.agent.peers == {other.name}
+    one.agent.forget(other.name)
+    assert one.agent.peers == set()
+
+
+def test_a_declared_death_is_believed(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    introduce(one, other)
+    assert [one.agent.dead([other.name]) for _ in range(5)] == [[]] * 5
+    one.agent.declare_dead([other.name])
+    assert [news for _ in range(5) for news in one.agent.dead([])] == [other.name]
 
 
 def test_another_process_is_written_to(child: Child) -> None:
     one = Engine(fill=1)
     assert one.agent.connect(child.endpoint)
-    handle = one.agent.write(child.endpoint.agent, [0], [1], b"in place")
+    handle = one.agent.write(child.endpoint.agent, whole([0], [1]), b"in place")
     assert until(lambda: ended(one, handle), one)
     assert one.agent.state(handle) is WriteState.DONE
     one.agent.release(handle)
@@ -148,7 +204,7 @@ def test_a_write_to_a_dead_process_never_raises(child: Child) -> None:
     one = Engine(fill=1)
     assert one.agent.connect(child.endpoint)
     peer = child.endpoint.agent
-    first = one.agent.write(peer, [0, 1], [0, 1], b"before")
+    first = one.agent.write(peer, whole([0, 1], [0, 1]), b"before")
     child.kill()
     handles = [first, *_written(one, peer)]
     for _ in range(300):
@@ -179,6 +235,6 @@ def test_a_process_that_is_dead_already_may_be_connected_to(child: Child) -> Non
 def _written(one: Engine, peer: str) -> list:
     """A write, if it can be posted at all."""
     try:
-        return [one.agent.write(peer, [2], [2], b"after")]
+        return [one.agent.write(peer, whole([2], [2]), b"after")]
     except BatonError:
         return []

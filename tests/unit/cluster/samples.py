@@ -25,4 +25,11 @@ def info(worker_id: str, incarnation: int, role: Role, digest: str = DIGEST) -> 
         vllm_version="0.32.0",
         pid=100,
         engine_pid=101,
+        transfer_agent=agent(worker_id, incarnation),
+        engine_started=7,
     )
+
+
+def agent(worker_id: str, incarnation: int) -> str:
+    """The name of its engine, as transfers know it."""
+    return f"agent of {worker_id} start {incarnation}"

@@ -12,8 +12,8 @@ from cluster.membership import (
     Event,
     IllegalTransitionError,
     Table,
+    WorkerComplained,
     WorkerDied,
-    WorkerDrained,
     WorkerPlaced,
     WorkerProgressed,
     WorkerReady,
@@ -34,7 +34,7 @@ def events(worker_id: WorkerId, role: Role, incarnation: int, at: float) -> list
         WorkerReady(info(worker_id, incarnation, role), at),
         WorkerDied(worker_id, incarnation, "killed", at),
         DrainAsked(worker_id, incarnation, at),
-        WorkerDrained(worker_id, incarnation, at),
+        WorkerComplained(worker_id, incarnation, (f"agent {at}",), "worn"),
         WorkerStopped(worker_id, incarnation, at),
     ]
 

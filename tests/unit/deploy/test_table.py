@@ -45,3 +45,20 @@ def test_a_status_page_has_the_same_rows() -> None:
     page = {"members": [{"worker_id": "decode-0", "role": "decode", "state": "ready",
                          "detail": "", "pid": 7, "address": "h:1", "restarts": 0}]}  # fmt: skip
     assert cells_of_page(page) == [("decode-0", "decode", "ready", "", "7", "h:1", "0")]
+
+
+def test_a_status_page_names_blocks_out_of_use() -> None:
+    member = {
+        "worker_id": "decode-0",
+        "role": "decode",
+        "state": "ready",
+        "detail": "",
+        "pid": 1,
+        "address": "a:1",
+        "restarts": 0,
+    }
+    worker = {"worker_id": "decode-0", "transfer": {"quarantined_blocks": 12}}
+    (row,) = cells_of_page({"members": [member], "workers": [worker]})
+    assert row[3] == "12 KV blocks quarantined"
+    (row,) = cells_of_page({"members": [member], "workers": [{**worker, "transfer": None}]})
+    assert row[3] == ""

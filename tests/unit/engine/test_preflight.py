@@ -11,6 +11,7 @@ import pytest
 from baton.errors import StartupError, StartupFault
 from baton.settings import Settings
 from engine import preflight
+from engine.device_checks import Allocation
 from engine.preflight import GIB, Machine, Preflight
 from tests.unit.engine.folders import make_folder
 
@@ -124,3 +125,12 @@ def test_memory_is_read_from_the_kernel(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  32 kB\nMemFree: 1 kB\nMemAvailable:   16 kB\n")
     assert preflight.this_machine(meminfo).available_bytes == 16 * 1024
+
+
+def test_gpu_memory_that_peers_cannot_reach_is_refused(folder: Path) -> None:
+    gpu = replace(MACHINE, gpu=True, distribution=("vllm", "0.32.0"))
+    split = replace(gpu, allocation=Allocation("PYTORCH_ALLOC_CONF", "expandable_segments:True"))
+    connector = {"connector": "baton"}
+    assert check(folder, gpu, kv_transfer=connector).device == "cuda"
+    error = refused(folder, split, kv_transfer=connector)
+    assert "expandable_segments" in error.message

@@ -8,7 +8,7 @@ from typing import Any
 
 from kv_transfer.orders import Orders
 from kv_transfer.scheduling import SchedulingSide, transfer_params
-from kv_transfer.ticket.words import TicketKey
+from kv_transfer.ticket.messages import TicketKey
 
 BLOCK = 4
 PEER = b"\x00somebody"
@@ -96,9 +96,9 @@ def leg(request_id: str, kind: str, tokens: int) -> Request:
 class Engine:
     """Speaks to the scheduler's half as vLLM does."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str = "layer") -> None:
         self.pool = Pool()
-        self.side = SchedulingSide(BLOCK)
+        self.side = SchedulingSide(BLOCK, stream)
         self.side.bind_pool(self.pool)
 
     def arrive(self, request_id: str, kind: str, tokens: int) -> Request:

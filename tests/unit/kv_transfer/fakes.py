@@ -9,14 +9,22 @@ from dataclasses import dataclass, field, replace
 from baton.clock import ManualClock
 from baton.errors import BatonError, Reason
 from kv_transfer.agent import WriteState
-from kv_transfer.endpoint import Endpoint, Layout, Region, check_pair, encode_endpoint
+from kv_transfer.endpoint import Blocks, Endpoint, Layout, Region, check_pair, encode_endpoint
 from kv_transfer.liveness import ProcessName
 from kv_transfer.mover import Mover
 from kv_transfer.moving import HELLO, Memory, MoverLimits, Results
 from kv_transfer.ticket import codec
-from kv_transfer.ticket.words import Message
+from kv_transfer.ticket.messages import Message
+from kv_transfer.ticket.states import Checking
 
-LAYOUT = Layout((Region(0, 64, 64),), 32, 4, "DRAM", 0, "bf16")
+
+def layout_of(layers: int, size: int = 64, regions: int = 1) -> Layout:
+    """A layout of 32 blocks; a block takes `size` bytes in each of a layer's regions."""
+    places = tuple(Region(i * size * 32, size, size) for i in range(layers * regions))
+    return Layout(places, 32, 4, "DRAM", 0, "bf16", layers)
+
+
+LAYOUT = layout_of(1)
 
 
 @dataclass(frozen=True)
@@ -78,21 +86,25 @@ class Write:
     peer: str
     sources: tuple[int, ...]
     targets: tuple[int, ...]
+    layer: int
+    layers: int
     notice: bytes
     state: WriteState = WriteState.UNDER_WAY
     released: bool = False
 
 
 class FakeAgent:
-    """The mover's port to NIXL. Memory is one number per block; a write is in place as soon as
-    somebody asks for its state, or later when `held`."""
+    """The mover's port to NIXL. Memory is one number per layer and block; a write is in place as
+    soon as somebody asks for its state, or later when `held`."""
 
     def __init__(self, name: str, network: Network, layout: Layout = LAYOUT) -> None:
         self.name, self.network, self.layout = name, network, layout
         network.agents[name] = self
-        self.memory = [0] * layout.blocks
+        self.memory = [[0] * layout.blocks for _ in range(layout.layers)]
         self.peers: set[str] = set()
         self.known_dead: set[str] = set()
+        self.watched: list[set[str]] = []
+        """Whose death was asked for, call by call."""
         self.forgotten: list[str] = []
         self.inbox: list[tuple[str, bytes]] = []
         self.writes: list[Write] = []
@@ -111,12 +123,11 @@ class FakeAgent:
         self.peers.add(endpoint.agent)
         return True
 
-    def write(
-        self, peer: str, sources: Sequence[int], targets: Sequence[int], notice: bytes
-    ) -> Write:
+    def write(self, peer: str, what: Blocks, notice: bytes) -> Write:
         if self.refusing or peer not in self.peers:
             raise BatonError(Reason.TRANSFER_FAILED, "write refused")
-        write = Write(peer, tuple(sources), tuple(targets), notice)
+        blocks = tuple(what.sources), tuple(what.targets)
+        write = Write(peer, *blocks, what.layer, what.layers, notice)
         self.writes.append(write)
         return write
 
@@ -131,8 +142,10 @@ class FakeAgent:
             write.state = WriteState.FAILED
             return
         write.state = WriteState.DONE
-        for source, target in zip(write.sources, write.targets, strict=True):
-            self.network.agents[write.peer].memory[target] = self.memory[source]
+        there = self.network.agents[write.peer].memory
+        for layer in range(write.layer, write.layer + write.layers):
+            for source, target in zip(write.sources, write.targets, strict=True):
+                there[layer][target] = self.memory[layer][source]
         self.network.send(Letter(self.name, write.peer, write.notice))
 
     def release(self, handle: Write) -> None:
@@ -150,9 +163,13 @@ class FakeAgent:
         return taken
 
     def dead(self, wanted: Iterable[str]) -> list[str]:
-        news = sorted(self.known_dead & set(wanted))
+        self.watched.append(set(wanted))
+        news = sorted(self.known_dead & self.watched[-1])
         self.known_dead -= set(news)
         return news
+
+    def declare_dead(self, peers: Iterable[str]) -> None:
+        self.known_dead |= set(peers)
 
     def forget(self, peer: str) -> None:
         self.peers.discard(peer)
@@ -161,9 +178,16 @@ class FakeAgent:
     def close(self) -> None:
         self.closed = True
 
-    def sums(self, blocks: Sequence[int]) -> tuple[int, ...]:
-        """A checksum per block: the number itself."""
-        return tuple(self.memory[block] for block in blocks)
+    def sums(self, blocks: Sequence[int], layer: int, layers: int) -> tuple[int, ...]:
+        """A checksum per block: its numbers in these layers, one after the other."""
+        return tuple(
+            sum(row[block] * 10_000**i for i, row in enumerate(self.memory[layer : layer + layers]))
+            for block in blocks
+        )
+
+    def content(self, blocks: Sequence[int]) -> list[list[int]]:
+        """What lies in these blocks, layer by layer."""
+        return [[row[block] for block in blocks] for row in self.memory]
 
 
 @dataclass
@@ -173,6 +197,7 @@ class Side:
     agent: FakeAgent
     mover: Mover
     sent: Counter[str] = field(default_factory=Counter)
+    admitted: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -184,6 +209,7 @@ class Side:
         self.mover.turn()
         results = self.mover.take()
         self.sent.update(results.sent)
+        self.admitted.update(results.admitted)
         self.received.update(results.received)
         assert not results.failed.keys() & self.failed.keys(), "failed twice"
         self.failed |= results.failed
@@ -195,16 +221,24 @@ class Two:
 
     limits = MoverLimits(write_deadline_s=10.0, hold_s=5.0)
 
-    def __init__(self, decode_layout: Layout = LAYOUT, limits: MoverLimits = limits) -> None:
+    def __init__(
+        self,
+        layout: Layout = LAYOUT,
+        *,
+        decode_layout: Layout | None = None,
+        limits: MoverLimits = limits,
+    ) -> None:
         self.clock = ManualClock(100.0)
         self.network = Network()
-        self.prefill = self._side("p", LAYOUT, limits)
-        self.decode = self._side("d", decode_layout, limits)
-        self.prefill.agent.memory = [1000 + block for block in range(LAYOUT.blocks)]
+        self.prefill = self._side("p", layout, limits)
+        self.decode = self._side("d", decode_layout or layout, limits)
+        for layer, row in enumerate(self.prefill.agent.memory, 1):
+            row[:] = [1000 * layer + block for block in range(layout.blocks)]
 
     def _side(self, name: str, layout: Layout, limits: MoverLimits) -> Side:
         agent = FakeAgent(name, self.network, layout)
-        memory = Memory(layout.block_bytes, agent.sums)
+        sums = None if limits.checking is Checking.OFF else agent.sums
+        memory = Memory(layout.block_bytes, layout.layers, sums)
         return Side(agent, Mover(agent, limits, self.clock, memory))
 
     def run(self, rounds: int = 6) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from baton.errors import BatonError, Reason
 from kv_transfer.endpoint import (
+    Blocks,
     Endpoint,
     Layout,
     Region,
@@ -22,7 +23,7 @@ from kv_transfer.liveness import ProcessName
 _NUMBERS = st.integers(0, 2**63 - 1)
 _TEXTS = st.text(max_size=8)
 _REGIONS = st.lists(st.builds(Region, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2).map(tuple)
-_LAYOUTS = st.builds(Layout, _REGIONS, _NUMBERS, _NUMBERS, _TEXTS, _NUMBERS, _TEXTS)
+_LAYOUTS = st.builds(Layout, _REGIONS, _NUMBERS, _NUMBERS, _TEXTS, _NUMBERS, _TEXTS, _NUMBERS)
 _PROCESSES = st.builds(ProcessName, _TEXTS, _NUMBERS, _NUMBERS)
 ENDPOINTS = st.builds(Endpoint, _TEXTS, st.binary(max_size=16), _LAYOUTS, _PROCESSES)
 
@@ -60,6 +61,7 @@ def test_equal_layouts_pair_wherever_their_memory_lies() -> None:
         ({"fingerprint": "fp8"}, "fingerprint is fp8 there and bf16 here"),
         ({"block_tokens": 32}, "block_tokens"),
         ({"memory": "VRAM"}, "memory"),
+        ({"layers": 2}, "layers is 2 there and 1 here"),
         ({"regions": LAYOUT.regions[:1]}, "size"),
         ({"regions": (Region(1000, 64, 64), Region(5000, 32, 32))}, "size"),
     ],
@@ -85,6 +87,54 @@ def test_descriptors_follow_the_stride_and_cover_the_size() -> None:
 @given(st.lists(st.integers(0, 2), max_size=5))
 def test_indices_name_these_blocks_in_every_region(blocks: list[int]) -> None:
     descriptors = LAYOUT.descriptors()
-    named = [descriptors[i] for i in LAYOUT.indices(blocks)]
+    named = [descriptors[i] for i in LAYOUT.indices(blocks, 0, 1)]
     expected = [(r.base + b * r.stride, r.size, 0) for r in LAYOUT.regions for b in blocks]
     assert named == expected
+
+
+@pytest.mark.parametrize("each", [1, 2, 3])
+@given(st.lists(st.integers(0, 2), max_size=4), st.integers(0, 3), st.integers(1, 4))
+def test_indices_name_the_regions_of_these_layers_alone(
+    each: int, blocks: list[int], layer: int, layers: int
+) -> None:
+    layers = min(layers, 4 - layer)
+    regions = tuple(Region(1000 * i, 64, 48) for i in range(4 * each))
+    layout = replace(LAYOUT, regions=regions, layers=4)
+    descriptors = layout.descriptors()
+    named = [descriptors[i] for i in layout.indices(blocks, layer, layers)]
+    some = regions[layer * each : (layer + layers) * each]
+    assert named == [(r.base + b * r.stride, r.size, 0) for r in some for b in blocks]
+
+
+# --- what one write moves -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "runs"),
+    [
+        ((5,), (9,), 1),
+        ((5, 6, 7), (1, 2, 3), 1),
+        ((5, 6, 7), (1, 2, 4), 2),
+        ((5, 6, 8), (1, 2, 3), 2),
+        ((5, 6, 8), (1, 3, 4), 3),
+        ((7, 6, 5), (3, 2, 1), 3),
+        ((1, 2, 6, 7), (1, 2, 6, 7), 2),
+    ],
+)
+def test_neighbours_on_both_sides_are_one_run(
+    sources: tuple[int, ...], targets: tuple[int, ...], runs: int
+) -> None:
+    assert Blocks(sources, targets, 0, 1).runs() == runs
+    assert Blocks(sources, targets, 3, 2).runs() == runs
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_runs_are_what_is_left_when_neighbours_are_joined(pairs: list[tuple[int, int]]) -> None:
+    joined: list[list[tuple[int, int]]] = []
+    for source, target in pairs:
+        if joined and joined[-1][-1] == (source - 1, target - 1):
+            joined[-1].append((source, target))
+        else:
+            joined.append([(source, target)])
+    sources, targets = zip(*pairs, strict=True)
+    assert Blocks(sources, targets, 0, 1).runs() == len(joined)

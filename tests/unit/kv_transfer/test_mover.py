@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from kv_transfer.moving import Memory, MoverLimits
-from kv_transfer.orders import Allocate, Cover, Decline, Finish, Preempt
+from kv_transfer.moving import MoverLimits
+from kv_transfer.orders import (
+    Allocate,
+    Begin,
+    Cover,
+    Decline,
+    Done,
+    Finish,
+    OpenSource,
+    OpenTarget,
+    Preempt,
+)
+from kv_transfer.ticket.messages import Closed, TicketKey, Written
 from kv_transfer.ticket.states import Checking
-from kv_transfer.ticket.words import Closed, Written
 from tests.unit.kv_transfer.fakes import Two
 from tests.unit.kv_transfer.legs import (
     ABORT,
@@ -39,7 +49,7 @@ def test_a_handoff_leaves_chunk_by_chunk() -> None:
     assert [w.targets for w in two.prefill.agent.writes] == [(20,), (21, 22), (23,)]
     assert two.prefill.mover.counters.writes == 3
     assert two.prefill.mover.counters.bytes_written == 4 * 64
-    assert two.decode.mover.counters.landed == 1
+    assert two.decode.mover.counters.received == 1
     assert two.network.said(Closed) == []
     assert_landed(two)
 
@@ -50,7 +60,7 @@ def test_a_chunk_leaves_before_the_prompt_has_ended() -> None:
     target(two)
     cover(two, 2)
     two.run()
-    assert two.decode.agent.memory[20:24] == [1010, 1011, 0, 0]
+    assert two.decode.agent.content(TARGETS) == [[1010, 1011, 0, 0]]
     assert not two.prefill.sent
     assert not two.decode.received
 
@@ -63,6 +73,23 @@ def test_what_decode_holds_is_not_written() -> None:
     two.run()
     assert [w.targets for w in two.prefill.agent.writes] == [(23,)]
     assert_landed(two, first=3)
+
+
+def test_one_step_may_cover_several_prompts() -> None:
+    two = Two()
+    other = TicketKey("other", 1)
+    target(two)
+    open_source(two)
+    two.prefill.mover.feed([OpenSource(other, "p2", two.decode.endpoint)])
+    two.decode.mover.feed([OpenTarget(other, "d2", two.prefill.endpoint)])
+    two.decode.mover.feed([Allocate(other, 0, (1,), 1)])
+    two.run()
+    covers = (Cover(KEY, 0, SOURCES, 4), Cover(other, 0, (5,), 1))
+    two.prefill.mover.feed([Done(covers, 1), Finish(KEY), Finish(other)])
+    two.run()
+    assert two.decode.received == {"d1": 1, "d2": 1}
+    assert two.prefill.sent == {"p1": 1, "p2": 1}
+    assert two.decode.agent.content([1]) == [[1005]]
 
 
 @pytest.mark.parametrize("prefill_first", [True, False])
@@ -86,7 +113,7 @@ def test_a_target_that_never_comes_is_waited_for_so_long() -> None:
     assert two.prefill.agent.writes == []
     target(two)
     two.run()
-    assert two.decode.failed == {"d1": "prefill closed: no such prefill leg"}
+    assert two.decode.failed == {"d1": "prefill closed: no target registered in time"}
     assert_over(two)
 
 
@@ -96,10 +123,10 @@ def test_a_preempted_prompt_goes_on_where_it_was() -> None:
     target(two)
     cover(two, 2)
     two.run()
-    two.prefill.mover.feed([Preempt(KEY), Cover(KEY, 0, SOURCES, 4)])
+    two.prefill.mover.feed([Preempt(KEY), Done((Cover(KEY, 0, SOURCES, 4),), 1)])
     two.run()
     assert len(two.prefill.agent.writes) == 1
-    two.prefill.mover.feed([Cover(KEY, 1, (5, 6, 7, 8), 4), Finish(KEY)])
+    two.prefill.mover.feed([Done((Cover(KEY, 1, (5, 6, 7, 8), 4),), 1), Finish(KEY)])
     two.run()
     assert [w.sources for w in two.prefill.agent.writes] == [(10, 11), (7, 8)]
     assert two.decode.received == {"d1": 1}
@@ -119,8 +146,6 @@ def test_decode_that_needs_nothing_lets_prefill_go() -> None:
 
 def test_without_checks_no_sums_are_computed() -> None:
     two = Two(limits=MoverLimits(10.0, 5.0, Checking.OFF))
-    for mover in (two.prefill.mover, two.decode.mover):
-        mover._sending._memory = mover._receiving._memory = Memory(64)
     target(two)
     prompt(two)
     two.run()
@@ -140,7 +165,8 @@ def test_results_are_handed_out_once() -> None:
 
 def test_an_order_for_an_unknown_ticket_changes_nothing() -> None:
     two = Two()
-    two.prefill.mover.feed([Cover(KEY, 0, SOURCES, 4), Preempt(KEY), Finish(KEY), ABORT])
+    done = Done((Cover(KEY, 0, SOURCES, 4),), 1)
+    two.prefill.mover.feed([Begin(KEY), done, Preempt(KEY), Finish(KEY), ABORT])
     two.decode.mover.feed([Allocate(KEY, 0, TARGETS, 4), Decline(KEY)])
     two.run()
     assert two.network.sent == []

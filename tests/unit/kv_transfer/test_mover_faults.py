@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kv_transfer.orders import Abort
-from kv_transfer.ticket.words import Closed, Register, Withdraw, Written
+from kv_transfer.ticket.messages import Closed, Register, Withdraw, Written
 from tests.unit.kv_transfer.fakes import OTHER_LAYOUT, Two
 from tests.unit.kv_transfer.legs import (
     ABORT,
@@ -140,15 +140,15 @@ def test_a_peer_that_prefill_cannot_read_is_answered_once_it_speaks() -> None:
     assert_over(two)
 
 
-@pytest.mark.parametrize("flag", ["refusing", "failing"])
-def test_a_write_that_fails_fails_the_load(flag: str) -> None:
+def test_a_write_that_was_never_posted_fails_the_load() -> None:
     two = Two()
-    setattr(two.prefill.agent, flag, True)
+    two.prefill.agent.refusing = True
     target(two)
     prompt(two)
     two.run()
     assert "write failed" in two.decode.failed["d1"]
-    assert two.decode.mover.counters.failed == 1
+    assert two.decode.mover.counters.ended == {"target: write_failed": 1}
+    assert two.prefill.mover.counters.ended == {"source: write_failed": 1}
     assert two.prefill.sent == {"p1": 1}
     assert_over(two)
 
@@ -180,11 +180,12 @@ def test_wrong_bytes_fail_the_load() -> None:
     prompt(two)
     two.network.delayed = (Written,)
     two.run()
-    two.decode.agent.memory[22] += 1
+    two.decode.agent.memory[0][22] += 1
     two.network.delayed = ()
     two.run()
     assert two.decode.failed == {"d1": "checksums differ"}
-    assert two.decode.mover.counters.landed == 0
+    assert two.decode.mover.counters.received == 0
+    assert two.decode.mover.counters.ended == {"target: checksum": 1}
     assert_over(two)
 
 

@@ -1,11 +1,22 @@
-"""Peers are introduced once, and those that cannot be used come with the reason."""
+"""What both ends of a mover share: introductions, limits, times, words for reasons."""
 
 from __future__ import annotations
 
+import pytest
+
 from kv_transfer.endpoint import decode_endpoint, encode_endpoint
-from kv_transfer.moving import HELLO, MoverLimits, Results, connect
+from kv_transfer.moving import (
+    HELLO,
+    Counters,
+    MoverLimits,
+    Results,
+    Stopwatch,
+    connect,
+    word_of,
+)
+from kv_transfer.report import SECONDS_BOUNDS, Times
 from kv_transfer.ticket import codec
-from kv_transfer.ticket.states import Checking
+from kv_transfer.ticket.states import Checking, Patience
 from tests.unit.kv_transfer.fakes import OTHER_LAYOUT, FakeAgent, Network
 
 
@@ -47,4 +58,67 @@ def test_an_introduction_is_no_message_of_a_ticket() -> None:
 
 def test_checks_are_full_unless_said_otherwise() -> None:
     assert MoverLimits(1, 1).checking is Checking.FULL
-    assert Results() == Results(set(), set(), {})
+    assert Results() == Results(sent=set(), admitted=set(), received=set(), failed={})
+
+
+@pytest.mark.parametrize("hold_s", [0.1, 1.0, 5.0, 60.0])
+def test_several_signs_of_life_come_within_the_time_that_decode_waits(hold_s: float) -> None:
+    limits = MoverLimits(write_deadline_s=10, hold_s=hold_s)
+    assert limits.patience == Patience(silence_s=hold_s)
+    assert limits.signs.gap_s == hold_s / 5
+    assert limits.signs.begun_gap_s == min(0.2, hold_s / 5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "place"),
+    [(0.0, 0), (0.001, 0), (0.0011, 1), (1.0, 9), (30.0, 13), (30.1, 14), (1e9, 14)],
+)
+def test_a_stopwatch_counts_up_to_and_with_the_bound(seconds: float, place: int) -> None:
+    watch = Stopwatch()
+    assert watch.times == Times()
+    watch.saw(seconds)
+    assert watch.times.counts == tuple(int(i == place) for i in range(len(SECONDS_BOUNDS) + 1))
+    assert watch.times.sum_s == seconds
+
+
+def test_a_stopwatch_adds_up_and_hands_out_what_does_not_change() -> None:
+    watch = Stopwatch()
+    watch.saw(0.5)
+    before = watch.times
+    watch.saw(0.5)
+    watch.saw(20)
+    assert sum(before.counts) == 1
+    assert sorted(watch.times.counts)[-2:] == [1, 2]
+    assert watch.times.sum_s == 21
+
+
+def test_counters_of_two_movers_are_their_own() -> None:
+    one, other = Counters(), Counters()
+    one.ended["x"] += 1
+    one.transfer.saw(1)
+    assert (other.ended, other.transfer.times) == ({}, Times())
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("withdrawn", "withdrawn"),
+        ("prefill closed: withdrawn", "withdrawn"),
+        ("aborted", "aborted"),
+        ("the prefill leg was aborted", "aborted"),
+        ("write deadline passed", "deadline"),
+        ("write failed: write deadline passed", "deadline"),
+        ("checksums differ", "checksum"),
+        ("a write came without checksums", "checksum"),
+        ("prefill died", "peer_died"),
+        ("decode died", "peer_died"),
+        ("prefill gives no sign of life", "silence"),
+        ("prefill closed: no target registered in time", "no_target"),
+        ("write failed: NIXL reports failure", "write_failed"),
+        ("prefill closed: no such prefill leg", "peer_closed"),
+        ("whatever", "other"),
+        ("", "other"),
+    ],
+)
+def test_every_reason_has_one_of_a_few_words(reason: str, word: str) -> None:
+    assert word_of(reason) == word

@@ -35,3 +35,25 @@ def test_nobody_asks_for_a_peer_without_tickets() -> None:
     assert obituary.news([]) == []
     assert obituary.news(["stranger"]) == []
     assert asked == []
+
+
+def test_a_declared_death_is_told_once_after_the_quiet_rounds() -> None:
+    obituary = Obituary(lambda _: False)
+    obituary.watch("a", NAME)
+    obituary.declare(["a", "stranger"])
+    obituary.declare(["a"])
+    told = [obituary.news([]) for _ in range(QUIET_ROUNDS + 5)]
+    assert told[:QUIET_ROUNDS] == [[]] * QUIET_ROUNDS
+    assert [news for news in told if news] == [["a"]]
+    obituary.declare(["a"])
+    assert obituary.news(["a"]) == []
+
+
+def test_a_second_proof_does_not_lengthen_the_quiet_rounds() -> None:
+    obituary = Obituary(lambda _: True)
+    obituary.watch("a", NAME)
+    told = []
+    for _ in range(QUIET_ROUNDS + 1):
+        told += obituary.news(["a"])
+        obituary.declare(["a"])
+    assert told == ["a"]

@@ -22,8 +22,15 @@ def test_the_connector_is_found_by_module_path_and_gets_its_limits() -> None:
     assert config["kv_connector"] == "BatonConnector"
     assert config["kv_connector_module_path"] == "kv_transfer.connector"
     assert config["kv_load_failure_policy"] == "recompute"
-    extra = {"stream": "layer", "verify": "full", "write_deadline_s": 3, "hold_s": 4}
-    assert config["kv_connector_extra_config"] == extra
+    assert config["kv_connector_extra_config"] == {
+        "stream": "layer",
+        "verify": "full",
+        "write_deadline_s": 3,
+        "hold_s": 4,
+        "min_gb_per_second": SETTINGS.min_gb_per_second,
+        "refuse_slow": False,
+        "ucx_tls": None,
+    }
 
 
 @pytest.mark.parametrize(

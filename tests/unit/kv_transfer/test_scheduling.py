@@ -7,6 +7,7 @@ import pytest
 from kv_transfer.orders import (
     Abort,
     Allocate,
+    Begin,
     Cover,
     Decline,
     Finish,
@@ -16,7 +17,7 @@ from kv_transfer.orders import (
     Preempt,
 )
 from kv_transfer.scheduling import DECODE, PREFILL
-from tests.unit.kv_transfer.engine import PEER, Engine, Request, key_of
+from tests.unit.kv_transfer.engine import PEER, Engine, Request, key_of, leg
 
 P, D = key_of("p"), key_of("d")
 IDLE = Orders(idle=True)
@@ -43,12 +44,35 @@ def decode(tokens: int = 10) -> tuple[Engine, Request]:
 
 def test_chunks_are_covered_up_to_the_last_whole_block() -> None:
     engine, _ = prefill(tokens=14)
-    assert engine.start("p", [5, 6], 6) == Orders([], [Cover(P, 0, (5,), 1)])
+    assert engine.start("p", [5, 6], 6) == Orders([Begin(P)], [Cover(P, 0, (5,), 1)])
     assert engine.pool.held == {5: 1}
-    assert engine.go_on("p", [7], 6, 6).computed == [Cover(P, 0, (5, 6, 7), 3)]
+    assert engine.go_on("p", [7], 6, 6) == Orders([], [Cover(P, 0, (5, 6, 7), 3)])
     assert engine.pool.held == {5: 1, 6: 1, 7: 1}
     assert engine.go_on("p", [8], 12, 2).computed == [Cover(P, 0, (5, 6, 7, 8), 4)]
     assert engine.pool.held == {5: 1, 6: 1, 7: 1, 8: 1}
+
+
+def test_a_prompt_begins_with_its_first_step_however_small() -> None:
+    engine, _ = prefill(tokens=8)
+    assert engine.idle() == IDLE
+    assert engine.start("p", [5], 1) == Orders([Begin(P)], [Cover(P, 0, (), 0)])
+    assert engine.go_on("p", None, 1, 3) == Orders([], [Cover(P, 0, (5,), 1)])
+    assert engine.resume("p", [9, 10], 0, 8).at_once == [Preempt(P)]
+
+
+@pytest.mark.parametrize("default", ["layer", "step"])
+@pytest.mark.parametrize("asked", [None, "layer", "step"])
+def test_layers_leave_one_by_one_where_the_engine_or_the_request_says_so(
+    default: str, asked: str | None
+) -> None:
+    engine = Engine(stream=default)
+    request = leg("p", PREFILL, 8)
+    if asked is not None:
+        request.kv_transfer_params["stream"] = asked
+    engine.side.arrived(request)
+    (first,) = engine.start("p", [5, 6], 4).computed
+    (second,) = engine.go_on("p", None, 4, 4).computed
+    assert first.by_layer is second.by_layer is ((asked or default) == "layer")
 
 
 @pytest.mark.parametrize(("tokens", "covered"), [(4, 1), (5, 2), (8, 2), (9, 3)])
@@ -145,9 +169,45 @@ def test_without_a_pool_nothing_is_counted() -> None:
 @pytest.mark.parametrize(("tokens", "own"), [(10, 0), (10, 4), (10, 8), (9, 8), (8, 4)])
 def test_decode_asks_for_what_it_does_not_hold(tokens: int, own: int) -> None:
     engine, request = decode(tokens)
+    assert engine.side.matched_tokens(request, own) == (None, False)
+    assert engine.side.matched_tokens(request, own) == (None, False)
+    engine.side.admitted("d")
     assert engine.side.matched_tokens(request, own) == (tokens - own, True)
     assert engine.side.matched_tokens(request, own) == (tokens - own, True)
     assert engine.idle() == IDLE
+
+
+def test_decode_that_holds_the_whole_prompt_is_not_kept_waiting() -> None:
+    engine, request = decode(8)
+    assert engine.side.matched_tokens(request, 8) == (0, False)
+    assert engine.side.matched_tokens(request, 4) == (None, False)
+
+
+def test_each_leg_is_admitted_by_itself() -> None:
+    engine, request = decode(8)
+    other = engine.arrive("other", DECODE, 8)
+    engine.side.admitted("other")
+    engine.side.admitted("somebody else")
+    assert engine.side.matched_tokens(request, 0) == (None, False)
+    assert engine.side.matched_tokens(other, 0) == (8, True)
+
+
+def test_an_admission_that_comes_after_the_end_changes_nothing() -> None:
+    engine, request = decode(8)
+    engine.side.finished(request, well=False)
+    engine.side.admitted("d")
+    assert engine.side.open_legs == {}
+    assert engine.side.matched_tokens(request, 0) == (0, False)
+
+
+def test_an_admission_that_comes_after_the_load_changes_nothing() -> None:
+    engine, request = decode(8)
+    engine.side.admitted("d")
+    engine.side.allocated(request, [1, 2], 8)
+    engine.side.admitted("d")
+    assert engine.side.matched_tokens(request, 0) == (0, False)
+    engine.side.received("d")
+    assert engine.side.matched_tokens(request, 0) == (0, False)
 
 
 def test_own_cached_blocks_are_left_out_of_the_registration() -> None:
@@ -222,6 +282,7 @@ def test_requests_without_a_ticket_are_left_alone(params: dict | None) -> None:
     assert engine.go_on("r", [3], 8, 1) == Orders()
     assert engine.resume("r", [4], 0, 1) == Orders()
     assert not engine.side.finished(request, well=True)
+    engine.side.admitted("r")
     engine.side.sent("r")
     engine.side.received("r")
     assert engine.idle() == IDLE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv_transfer.orders import Abort, Cover, Finish, Orders
+from kv_transfer.orders import Abort, Begin, Cover, Finish, Orders
 from kv_transfer.scheduling import PREFILL
 from tests.unit.kv_transfer.engine import BLOCK, Engine, Request, key_of
 
@@ -35,6 +35,7 @@ class Walk:
         self.lives = [Life(request) for request in requests]
         self.covered: dict[str, set[int]] = {r.request_id: set() for r in requests}
         self.said_end: set[str] = set()
+        self.begun: set[str] = set()
         self.next_block = 0
 
     def act(self, index: int, action: str, amount: int) -> None:
@@ -75,7 +76,12 @@ class Walk:
         return self.next_block
 
     def note(self, orders: Orders) -> None:
+        for order in orders.at_once:
+            if isinstance(order, Begin):
+                assert order.key not in self.begun, "begun twice"
+                self.begun.add(order.key)
         for cover in orders.computed:
+            assert cover.key in self.begun, "computed before it began"
             assert isinstance(cover, Cover)
             assert len(cover.blocks) == cover.computed
             self.covered[self._id(cover.key)] |= set(cover.blocks)

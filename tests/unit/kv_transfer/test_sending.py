@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from baton.clock import ManualClock
 from kv_transfer import sending
 from kv_transfer.agent import WriteState
-from kv_transfer.endpoint import encode_endpoint
-from kv_transfer.moving import Counters, Memory, MoverLimits
-from kv_transfer.orders import Abort, Cover, Finish, OpenSource
-from kv_transfer.sending import Sending
-from kv_transfer.ticket.words import Closed, Register, TicketKey, Withdraw, Written
-from tests.unit.kv_transfer.fakes import FakeAgent, Network
-
-KEY = TicketKey("t", 1)
-REGISTER = Register(KEY, 0, (20, 21), 2, 10.0)
-COVER = Cover(KEY, 0, (1, 2), 2)
-
-
-class Bench:
-    """One Sending and the peer that watches it."""
-
-    def __init__(self) -> None:
-        self.network = Network()
-        self.agent = FakeAgent("p", self.network)
-        self.peer = FakeAgent("d", self.network)
-        self.agent.peers.add("d")
-        self.agent.memory[1:3] = [7, 8]
-        self.clock = ManualClock()
-        self.counters = Counters()
-        self.sent: list[str] = []
-        limits = MoverLimits(write_deadline_s=10, hold_s=5)
-        memory = Memory(64, self.agent.sums)
-        rest = (self.clock, memory, self.counters, self.sent.append)
-        self.sending = Sending(self.agent, limits, *rest)
-
-    def open(self, key: TicketKey = KEY) -> None:
-        self.sending.open(OpenSource(key, "p1", encode_endpoint(self.peer.endpoint())))
+from kv_transfer.orders import Abort, Begin, Finish
+from kv_transfer.ticket.messages import Alive, Closed, Register, TicketKey, Withdraw, Written
+from tests.unit.kv_transfer.sender import COVER, KEY, REGISTER, Bench
 
 
 def test_a_notice_names_what_it_covers_with_its_sums() -> None:
     bench = Bench()
     bench.open()
     bench.sending.hear("d", REGISTER)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     bench.sending.look_after_writes()
     assert bench.network.said(Written) == [Written(KEY, 0, 0, 0, 2, (7, 8))]
     assert (bench.sending.writes, bench.sending.tickets) == (0, 1)
@@ -59,7 +30,7 @@ def test_blocks_are_released_only_when_the_write_is_done() -> None:
     bench.agent.held = True
     bench.open()
     bench.sending.hear("d", REGISTER)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     bench.sending.order(Finish(KEY))
     bench.sending.look_after_writes()
     assert (bench.sent, bench.sending.writes) == ([], 1)
@@ -68,16 +39,35 @@ def test_blocks_are_released_only_when_the_write_is_done() -> None:
     assert bench.sent == ["p1"]
 
 
-def test_a_failed_write_is_told() -> None:
+def test_a_write_that_was_never_posted_is_told() -> None:
+    bench = Bench()
+    bench.agent.refusing = True
+    bench.open()
+    bench.sending.hear("d", REGISTER)
+    bench.sending.cover(COVER, 1)
+    bench.sending.look_after_writes()
+    (closed,) = bench.network.said(Closed)
+    assert closed.reason == "write failed: write refused"
+    assert (bench.counters.writes, bench.counters.bytes_written) == (0, 0)
+
+
+def test_a_write_that_failed_under_way_is_told_by_nobody() -> None:
     bench = Bench()
     bench.agent.failing = True
     bench.open()
     bench.sending.hear("d", REGISTER)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
+    bench.sending.look_after_writes()
+    bench.sending.order(Finish(KEY))
+    bench.sending.hear("d", Withdraw(KEY))
     bench.sending.look_after_writes()
     assert bench.agent.writes[0].state is WriteState.FAILED
-    (closed,) = bench.network.said(Closed)
-    assert "NIXL reports failure" in closed.reason
+    assert bench.agent.writes[0].released
+    assert bench.network.said(Closed) == []
+    assert (bench.sent, bench.sending.writes, bench.sending.tickets) == ([], 0, 1)
+    bench.sending.peer_dead("d")
+    assert (bench.sent, bench.sending.tickets) == (["p1"], 0)
+    assert bench.network.said(Closed) == []
 
 
 def test_nothing_is_posted_at_the_deadline() -> None:
@@ -85,7 +75,7 @@ def test_nothing_is_posted_at_the_deadline() -> None:
     bench.open()
     bench.sending.hear("d", REGISTER)
     bench.clock.advance(10)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     assert bench.agent.writes == []
     (closed,) = bench.network.said(Closed)
     assert "deadline" in closed.reason
@@ -95,7 +85,7 @@ def test_a_proof_that_everything_was_written_is_given_to_whoever_asks() -> None:
     bench = Bench()
     bench.open()
     bench.sending.hear("d", REGISTER)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     bench.sending.look_after_writes()
     bench.sending.hear("d", Withdraw(KEY))
     assert bench.network.said(Closed) == [Closed(KEY, None)]
@@ -107,7 +97,22 @@ def test_a_released_ticket_answers_that_it_is_closed(message: Register | Withdra
     bench.open()
     bench.sending.order(Abort(KEY, "aborted", held=True))
     assert bench.sent == ["p1"]
+    assert bench.network.said(Closed) == [Closed(KEY, "aborted")]
     bench.sending.hear("d", message)
+    assert bench.network.said(Closed)[1:] == [Closed(KEY, "no such prefill leg")]
+
+
+def test_a_repeated_registration_of_a_prompt_that_was_written_whole_has_no_answer() -> None:
+    bench = Bench()
+    bench.open()
+    bench.sending.hear("d", REGISTER)
+    bench.sending.cover(COVER, 1)
+    bench.sending.look_after_writes()
+    bench.sending.order(Finish(KEY))
+    assert bench.sent == ["p1"]
+    bench.sending.hear("d", REGISTER)
+    assert bench.network.said(Closed) == []
+    bench.sending.hear("d", Withdraw(KEY))
     assert bench.network.said(Closed) == [Closed(KEY, "no such prefill leg")]
 
 
@@ -116,7 +121,7 @@ def test_another_epoch_is_another_ticket() -> None:
     bench.open()
     bench.sending.hear("d", Withdraw(TicketKey("t", 2)))
     bench.sending.hear("d", REGISTER)
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     assert len(bench.agent.writes) == 1
 
 
@@ -126,7 +131,7 @@ def test_an_early_registration_is_used_once() -> None:
     bench.sending.hear("d", REGISTER)
     bench.open()
     bench.open()
-    bench.sending.order(COVER)
+    bench.sending.cover(COVER, 1)
     assert len(bench.agent.writes) == 1
 
 
@@ -159,3 +164,23 @@ def test_the_hold_ends_with_the_registration() -> None:
     bench.clock.advance(5)
     bench.sending.tick(bench.clock.now())
     assert bench.sent == ["p1"]
+
+
+def test_signs_of_life_follow_the_limits() -> None:
+    bench = Bench()
+    bench.open()
+    assert bench.network.said(Alive) == [Alive(KEY, begun=False)]
+    bench.clock.advance(0.9)
+    bench.sending.tick(bench.clock.now())
+    assert len(bench.network.said(Alive)) == 1
+    bench.clock.advance(0.1)
+    bench.sending.tick(bench.clock.now())
+    bench.sending.order(Begin(KEY))
+    assert bench.network.said(Alive)[1:] == [Alive(KEY, begun=False), Alive(KEY, begun=True)]
+    bench.clock.advance(0.2)
+    bench.sending.tick(bench.clock.now())
+    assert bench.network.said(Alive)[3:] == [Alive(KEY, begun=True)]
+    bench.sending.hear("d", REGISTER)
+    bench.clock.advance(5)
+    bench.sending.tick(bench.clock.now())
+    assert len(bench.network.said(Alive)) == 4

@@ -1,4 +1,4 @@
-"""What vLLM's pull connector needs in configuration, environment and both legs."""
+"""What vLLM's NIXL connectors need in configuration, environment and both legs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from baton.errors import BatonError, Reason
 from baton.messages import Ticket
 from kv_transfer import vllm_nixl
-from kv_transfer.vllm_nixl import VllmNixlPull
+from kv_transfer.vllm_nixl import VllmNixl, VllmNixlPull, VllmNixlPush
 
 TICKET = Ticket("t", 1, 30.0)
 HANDOFF = VllmNixlPull(lease_s=30, ucx_tls=None)
+PUSH = VllmNixlPush(lease_s=30, ucx_tls=None)
 SAID: dict[str, Any] = {
     "do_remote_prefill": True,
     "do_remote_decode": False,
@@ -89,18 +90,35 @@ def test_a_lease_is_whole_seconds_and_long_enough_to_renew(lease_s: float, secon
 
 
 @pytest.mark.parametrize(
-    ("device", "connector", "module"),
+    ("handoff", "device", "connector", "module"),
     [
-        ("cpu", "QuietNixlPullConnector", "kv_transfer.quiet_nixl"),
-        ("cuda", "NixlConnector", None),
+        (HANDOFF, "cpu", "QuietNixlPullConnector", "kv_transfer.quiet_nixl"),
+        (HANDOFF, "cuda", "NixlConnector", None),
+        (PUSH, "cpu", "QuietNixlPushConnector", "kv_transfer.quiet_nixl"),
+        (PUSH, "cuda", "PairedNixlPushConnector", "kv_transfer.quiet_nixl"),
     ],
 )
-def test_each_device_has_its_connector(device: str, connector: str, module: str | None) -> None:
-    config = HANDOFF.transfer_config(device)
+def test_each_device_has_its_connector(
+    handoff: VllmNixl, device: str, connector: str, module: str | None
+) -> None:
+    config = handoff.transfer_config(device)
     assert config["kv_connector"] == connector
     assert config.get("kv_connector_module_path") == module
     assert config["kv_buffer_device"] == device
     assert config["kv_load_failure_policy"] == "fail"
+
+
+@pytest.mark.parametrize("policy", ["fail", "recompute"])
+@pytest.mark.parametrize("kind", [VllmNixlPull, VllmNixlPush])
+def test_the_policy_for_failed_loads_can_be_set(kind: type[VllmNixl], policy: str) -> None:
+    config = kind(30, None, policy).transfer_config("cpu")
+    assert config["kv_load_failure_policy"] == policy
+
+
+def test_a_pushing_prefill_says_and_gets_what_a_read_one_does() -> None:
+    assert PUSH.prefill_params(TICKET) == HANDOFF.prefill_params(TICKET)
+    ticket = Ticket("t", 1, 30.0, PUSH.handed(SAID))
+    assert PUSH.decode_params(ticket) == HANDOFF.decode_params(ticket)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "localhost"])

@@ -4,48 +4,63 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from kv_transfer.ticket import messages as m
 from kv_transfer.ticket import source, target
 from kv_transfer.ticket import words as w
 from kv_transfer.ticket.codec import encode
-from kv_transfer.ticket.states import Checking, SourceState, TargetPhase
-from kv_transfer.ticket.words import TicketKey
+from kv_transfer.ticket.messages import TicketKey
+from kv_transfer.ticket.states import Checking, Signs, SourceState, TargetPhase
+from tests.unit.kv_transfer.ticket.invariants import check_source, check_target
 from tests.unit.kv_transfer.ticket.parts import Decode, Flight, Prefill, rule
+
+SIGNS = Signs(gap_s=1.0, begun_gap_s=0.5)
 
 
 class Hands:
     """Two processes, the network, the supervisor, and how commands change them."""
 
-    def __init__(self, checking: Checking = Checking.FULL) -> None:
-        self.checking, self.now_s = checking, 0.0
-        self.prefill, self.decode = Prefill(), Decode()
+    def __init__(self, checking: Checking = Checking.FULL, layers: int = 1) -> None:
+        self.checking, self.layers, self.now_s = checking, layers, 0.0
+        self.prefill, self.decode = Prefill(layers), Decode(layers)
         self.net: list[tuple[Prefill | Decode, bytes]] = []
+        self.lost: set[type[m.Message]] = set()
+        """Kinds of messages that get lost at present."""
         self.kills: list[Prefill] = []
         self.dying: list[Prefill] = []
         self.wanted: deque[tuple[TicketKey, int]] = deque()
         self.totals: dict[TicketKey, int] = {}
+        self.begun: set[TicketKey] = set()
         self.quarantined: set[TicketKey] = set()
         self.seen: Counter = Counter()
         self.old: list[Decode] = []
 
     def _source(self, proc: Prefill, key: TicketKey) -> SourceState:
-        return proc.sources.setdefault(key, SourceState(key))
+        return proc.sources.setdefault(key, SourceState(key, self.layers, signs=SIGNS))
 
-    def _hand(self, proc, key: TicketKey, message: w.Message) -> None:
+    def _hand(self, proc, key: TicketKey, message: m.Message) -> None:
         match message:
-            case w.Register():
+            case m.Register():
                 self._to_source(proc, key, w.TargetRegistered(message, self.now_s))
-            case w.Withdraw():
+            case m.Withdraw():
                 self._to_source(proc, key, w.Withdrawn(message))
-            case w.Written():
+            case m.Alive():
+                self._to_target(key, w.PeerAlive(message, self.now_s))
+            case m.Written():
                 self._to_target(key, w.Notice(message))
-            case w.Closed():
+            case m.Closed():
                 self._to_target(key, w.PeerClosed(message))
+
+    def _send(self, to: Prefill | Decode, message: m.Message) -> None:
+        self.seen[type(message)] += 1
+        if type(message) not in self.lost:
+            self.net.append((to, encode(message)))
 
     def _to_source(self, proc: Prefill, key: TicketKey, event: w.SourceEvent) -> None:
         state = proc.sources.get(key)
         if state is None:
             return
         proc.sources[key], commands = source.step(state, event)
+        check_source(proc.sources[key])
         for command in commands:
             self._do_source(proc, key, command)
 
@@ -54,8 +69,8 @@ class Hands:
         match command:
             case w.Send(message):
                 quiet = all(f.key != key for f in proc.flights)
-                rule(quiet, "closed with a write in flight")
-                self.net.append((self.decode, encode(message)))
+                rule(quiet or not isinstance(message, m.Closed), "closed with a write in flight")
+                self._send(self.decode, message)
             case w.Pin(blocks):
                 proc.pool.hold(("pin", key), blocks)
             case w.Unpin(blocks):
@@ -70,16 +85,18 @@ class Hands:
                 self._post(proc, key, command)
 
     def _post(self, proc: Prefill, key: TicketKey, post: w.Post) -> None:
-        for i, block in enumerate(post.sources):
-            data, position = proc.pool.content[block], post.first + i
-            rule(data == (key, position), f"position {position} posted before it was computed")
-            self.seen[("post", id(proc), key, position)] += 1
-            rule(self.seen[("post", id(proc), key, position)] == 1, "posted twice")
+        area = range(post.layer, post.layer + post.layers)
+        pieces = [(i, layer) for i in range(len(post.sources)) for layer in area]
+        for i, layer in pieces:
+            data, what = proc.pool.content[post.sources[i]][layer], (key, post.first + i, layer)
+            rule(data == what, f"{what[1:]} posted before it was computed")
+            self.seen[("post", id(proc), what)] += 1
+            rule(self.seen[("post", id(proc), what)] == 1, "posted twice")
         rule(self.now_s < post.before_s, "posted after the write deadline")
         sums = () if self.checking is Checking.OFF else tuple(range(len(post.sources)))
         notice = source.notice_of(proc.sources[key], post, sums)
-        left = list(range(len(post.sources)))
-        proc.flights.append(Flight(key, post, notice, self.decode.pool, left))
+        proc.flights.append(Flight(key, post, notice, self.decode.pool, pieces))
+        self.seen["rectangle" if post.layers < self.layers else "all layers"] += 1
 
     def _to_target(self, key: TicketKey, event: w.TargetEvent) -> None:
         proc = self.decode
@@ -87,6 +104,7 @@ class Hands:
         if state is None:
             return
         proc.targets[key], commands = target.step(state, event)
+        check_target(proc.targets[key])
         for command in commands:
             self._do_target(proc, key, command)
 
@@ -94,14 +112,22 @@ class Hands:
         self.seen[type(command)] += 1
         match command:
             case w.Send(message):
-                self.net.append((proc.peer[key], encode(message)))
+                if isinstance(message, m.Register):
+                    rule(key in self.begun, f"blocks for {key} wait in the queue of prefill")
+                self._send(proc.peer[key], message)
+            case w.Admit():
+                rule(key not in proc.admitted, "admitted twice")
+                doomed = proc.targets[key].reason is not None
+                rule(doomed or key in self.begun, f"{key} admitted before prefill has begun")
+                proc.admitted.add(key)
             case w.Verify():
                 proc.verifies.append((key, command))
             case w.Received():
                 self._once(proc, key)
                 data = [proc.pool.content[block] for block in proc.blocks[key]]
-                good = data == [(key, i) for i in range(self.totals[key])]
-                rule(good, f"{key} starts on {data}")
+                all_layers = range(self.layers)
+                good = [[(key, i, layer) for layer in all_layers] for i in range(self.totals[key])]
+                rule(data == good, f"{key} starts on {data}")
                 proc.running.add(key)
             case w.LoadFailed() | w.Freed():
                 self._once(proc, key)
@@ -126,12 +152,9 @@ class Hands:
     def check(self) -> None:
         """What holds after every move."""
         for key, state in self.prefill.sources.items():
-            source.check_invariants(state)
             for post in state.flights:
                 for block in post.sources:
                     rule(self.prefill.pool.holders[block][("pin", key)] > 0, "source not pinned")
-        for state in self.decode.targets.values():
-            target.check_invariants(state)
         for held in self.decode.pool.holders:
             rule(len(held) <= 1, f"one block for {held}")
         for held in self.prefill.pool.holders:

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from kv_transfer.ticket import words as w
+from kv_transfer.ticket.messages import TicketKey
 from kv_transfer.ticket.states import SourceState, TargetState
-from kv_transfer.ticket.words import TicketKey
 
 BLOCKS = 6
 
@@ -22,11 +22,11 @@ def rule(holds: bool, what: str) -> None:
 
 
 class Pool:
-    """The blocks of one process: who holds each, and what lies in it."""
+    """The blocks of one process: who holds each, and what lies in each layer of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int) -> None:
         self.holders: list[Counter] = [Counter() for _ in range(BLOCKS)]
-        self.content: list[object] = [None] * BLOCKS
+        self.content: list[list[object]] = [[None] * layers for _ in range(BLOCKS)]
 
     def take(self, holder: object, count: int) -> list[int]:
         """Blocks that nobody holds, or none at all."""
@@ -58,6 +58,7 @@ class Job:
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
     done: bool = False
+    done_s: float = 0.0
 
 
 @dataclass
@@ -68,34 +69,42 @@ class Step:
     source_epoch: int
     blocks: tuple[int, ...]
     first: int
+    layers: int = 0
+    """How many are computed."""
 
 
 @dataclass
 class Flight:
-    """A write that NIXL was given. It lands position by position, whatever happens meanwhile."""
+    """A write that NIXL was given. It lands piece by piece, whatever happens meanwhile."""
 
     key: TicketKey
     post: w.Post
     notice: w.Written
     memory: Pool
-    left: list[int]
+    left: list[tuple[int, int]]
+    """(index into the post's blocks, layer)."""
+    doubted: bool = False
+    """NIXL called it failed, and lets the rest land or not."""
 
 
 class Prefill:
-    def __init__(self) -> None:
-        self.pool, self.alive = Pool(), True
+    def __init__(self, layers: int) -> None:
+        self.pool, self.alive = Pool(layers), True
         self.sources: dict[TicketKey, SourceState] = {}
         self.jobs: dict[TicketKey, Job] = {}
         self.steps: deque[Step] = deque()
         self.reports: deque[Step] = deque()
         self.flights: list[Flight] = []
         self.landed: list[Flight] = []
+        self.doubted: list[Flight] = []
+        """Flights that NIXL called failed, until a death ends them."""
 
 
 class Decode:
-    def __init__(self) -> None:
-        self.pool, self.alive = Pool(), True
+    def __init__(self, layers: int) -> None:
+        self.pool, self.alive = Pool(layers), True
         self.targets: dict[TicketKey, TargetState] = {}
+        self.admitted: set[TicketKey] = set()
         self.blocks: dict[TicketKey, list[int]] = {}
         self.peer: dict[TicketKey, Prefill] = {}
         self.running: set[TicketKey] = set()

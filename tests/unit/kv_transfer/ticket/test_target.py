@@ -4,41 +4,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kv_transfer.ticket.messages import Alive, Closed, Register, TicketKey, Withdraw, Written
 from kv_transfer.ticket.states import Checking, Patience, TargetPhase, TargetState
-from kv_transfer.ticket.target import TRANSITIONS, check_invariants, step, story
+from kv_transfer.ticket.story import target_story as story
+from kv_transfer.ticket.target import TRANSITIONS, step
 from kv_transfer.ticket.words import (
     Aborted,
+    Admit,
     Allocated,
     AskKill,
-    Closed,
     Freed,
     IllegalTransitionError,
     LoadFailed,
     NothingToLoad,
     Notice,
+    PeerAlive,
     PeerClosed,
     PeerDead,
     Quarantine,
     Received,
-    Register,
     Send,
     Tick,
-    TicketKey,
     Unquarantine,
     Verified,
     Verify,
-    Withdraw,
-    Written,
 )
+from tests.unit.kv_transfer.ticket.invariants import check_target as check_invariants
 
 KEY, OTHER = TicketKey("t", 1), TicketKey("t", 0)
-PATIENCE = Patience(grace_s=1.0, gap_s=0.5, gap_max_s=2.0, asks_max=2)
+PATIENCE = Patience(silence_s=20.0, grace_s=1.0, gap_s=0.5, gap_max_s=2.0, asks_max=2)
 ALLOCATED = Allocated(1, (11, 12, 13), 4, now_s=5.0, write_deadline_s=10.0)
 REGISTER = Register(KEY, 1, (11, 12, 13), 4, 10.0)
 
 
-def notice(first, count, rank=0, key=KEY, sums=True):
-    return Notice(Written(key, 0, rank, first, count, tuple(range(count)) if sums else ()))
+def notice(first, count, rank=0, key=KEY, *, sums=True, layer=0, layers=1):
+    kept = tuple(range(count)) if sums else ()
+    return Notice(Written(key, 0, rank, first, count, kept, layer, layers))
+
+
+def alive(begun, now_s=3.0, key=KEY):
+    return PeerAlive(Alive(key, begun), now_s)
 
 
 HALF, REST, ALL = notice(1, 1), notice(2, 2), notice(1, 3)
@@ -46,6 +51,7 @@ GOOD, BAD, GOOD_1 = Verified(0, True), Verified(0, False), Verified(1, True)
 CLOSED, WELL = PeerClosed(Closed(KEY, "aborted")), PeerClosed(Closed(KEY, None))
 DEAD, ABORTED, NOTHING = PeerDead(), Aborted(), NothingToLoad()
 EARLY, EXPIRED = Tick(14.9), Tick(15.0)
+WAITS, BEGUN, SILENCE = alive(False), alive(True), (Tick(0.0), Tick(20.0))
 WITHDRAW = Send(Withdraw(KEY))
 ENDS = (Received, LoadFailed, Freed)
 PROOFS = {"closed": (CLOSED,), "well": (WELL,), "dead": (DEAD,), "full": (HALF, REST)}
@@ -64,6 +70,8 @@ def run(*events, **fields):
 QUARANTINED = (ALLOCATED, EXPIRED, Tick(15.1), Tick(16.0), Tick(17.0))
 PATHS = {
     "opened": (),
+    "opened-admitted": (BEGUN,),
+    "opened-silent": SILENCE,
     "opened-doomed": (DEAD,),
     "opened-refused": (CLOSED,),
     "registered": (ALLOCATED,),
@@ -83,7 +91,7 @@ EVENTS = [
     ALLOCATED, HALF, REST, ALL, GOOD, BAD, GOOD_1, CLOSED, WELL, DEAD, ABORTED, NOTHING, EARLY,
     EXPIRED, Tick(100.0), notice(0, 1), notice(3, 2), notice(1, 1, rank=1), notice(1, 3, key=OTHER),
     PeerClosed(Closed(OTHER, None)), PeerClosed(Closed(KEY, None, rank=1)),
-    notice(1, 1, sums=False),
+    notice(1, 1, sums=False), WAITS, BEGUN, alive(True, key=OTHER),
 ]  # fmt: skip
 
 
@@ -163,7 +171,7 @@ def test_an_abort_after_landing_needs_no_further_proof():
 def test_an_abort_before_registration_reports_nothing(path):
     state, done = run(*PATHS[path], ABORTED)
     assert state.closed
-    assert done == ([] if "doomed" in path else [WITHDRAW])
+    assert done == ([Admit()] if "doomed" in path else [WITHDRAW])
 
 
 def test_an_abort_after_the_end_changes_nothing():
@@ -190,10 +198,93 @@ def test_a_failed_check_never_starts_the_request():
     assert Received() not in done
 
 
-@pytest.mark.parametrize("doom", [DEAD, CLOSED])
-def test_blocks_for_a_doomed_ticket_are_never_registered(doom):
-    _, done = run(doom, ALLOCATED)
-    assert [type(c) for c in done] == [LoadFailed]
+# --- admission ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("doom", "reason", "told"),
+    [
+        ((DEAD,), "prefill died", []),
+        ((CLOSED,), "prefill closed: aborted", [WITHDRAW]),
+        (SILENCE, "prefill gives no sign of life", [WITHDRAW]),
+        ((WAITS, *SILENCE, Tick(23.0)), "prefill gives no sign of life", [WITHDRAW]),
+    ],
+)
+@pytest.mark.parametrize("late", [(), (WAITS, BEGUN), (CLOSED, DEAD, *SILENCE)])
+def test_blocks_for_a_doomed_ticket_are_never_registered(doom, reason, told, late):
+    dead = DEAD in (*doom, *late)
+    _, done = run(*doom, *late, ALLOCATED)
+    assert done == [Admit(), *([] if dead else told), LoadFailed(reason)]
+
+
+def test_the_engine_may_spend_blocks_once_prefill_has_begun():
+    state, done = run(WAITS, WAITS)
+    assert done == []
+    state, done = step(state, BEGUN)
+    assert done == (Admit(),)
+    for event in (BEGUN, WAITS, CLOSED, DEAD, Tick(1000.0)):
+        state, done = step(state, event)
+        assert done == ()
+
+
+def test_signs_of_life_keep_the_target_waiting():
+    signs = [event for t in range(0, 200, 15) for event in (alive(False, t), Tick(t + 14.9))]
+    state, done = run(Tick(0.0), *signs)
+    assert done == []
+    assert step(state, Tick(215.1))[1] == (Admit(),)
+
+
+def test_silence_counts_from_the_first_look_at_the_clock():
+    assert run(Tick(1000.0), Tick(1019.9))[1] == []
+    assert run(Tick(1000.0), Tick(1020.0))[1] == [Admit()]
+
+
+def test_a_sign_of_another_attempt_means_nothing():
+    state, done = run(Tick(0.0), alive(True, 19.0, OTHER))
+    assert (done, state.late) == ([], 1)
+    assert step(state, Tick(20.0))[1] == (Admit(),)
+
+
+def test_a_prefill_that_still_asks_is_told_again():
+    """The registration may be lost; a repeated one changes nothing there."""
+    state, _ = run(*PATHS["registered"])
+    assert step(state, BEGUN)[1] == (Send(state.register),)
+    assert step(state, alive(True, 1.0, OTHER))[1] == ()
+
+
+@pytest.mark.parametrize("path", ["streaming", "landed", "fencing", "closed"])
+def test_signs_of_life_after_the_first_write_change_nothing(path):
+    state, _ = run(*PATHS[path])
+    assert step(state, BEGUN) == step(state, WAITS) == (state, ())
+
+
+# --- layers ---------------------------------------------------------------------------------------
+
+
+def test_every_layer_of_every_position_has_to_come():
+    first, second = notice(1, 3, layers=2), notice(1, 2, layer=2)
+    state, _ = run(ALLOCATED, second, first, checking=Checking.OFF, layers=3)
+    assert state.phase is TargetPhase.STREAMING
+    assert state.landed == (0b011_111_111,)
+    assert step(state, notice(3, 1, layer=2))[1] == (Received(),)
+
+
+def test_checks_name_their_layers():
+    _, done = run(ALLOCATED, notice(2, 2, layer=1, layers=2), layers=3)
+    assert done[1:] == [Verify(0, 0, 2, (12, 13), (0, 1), 1, 2)]
+
+
+def test_layers_that_came_or_do_not_exist_are_late():
+    strange = [notice(1, 3), notice(3, 1, layers=2), notice(1, 1, layer=2), notice(1, 1, layers=3)]
+    state, done = run(ALLOCATED, notice(1, 3), *strange, layers=2)
+    assert state.late == len(strange)
+    assert len(done) == 2
+
+
+def test_a_fence_that_rests_on_arrival_needs_all_layers():
+    state, done = run(ALLOCATED, ABORTED, notice(1, 3), layers=2)
+    assert Freed() not in done
+    assert step(state, notice(1, 3, layer=1))[1] == (Freed(),)
 
 
 def test_late_notices_are_counted_and_ignored():
@@ -223,9 +314,16 @@ def test_nobody_is_killed_before_the_deadline_and_its_grace():
     assert AskKill("aborted") in run(ALLOCATED, ABORTED, *ticks, Tick(16.0))[1]
 
 
-@given(st.lists(st.sampled_from(EVENTS), max_size=40), st.sampled_from(Checking))
-def test_any_order_reports_at_most_once_and_only_on_proof(events, checking):
-    state, done = TargetState(KEY, checking=checking, patience=PATIENCE), []
+LAYERED = [notice(f, n, layer=k) for f, n in ((1, 1), (2, 2), (1, 3)) for k in (1, 2)]
+
+
+@given(
+    st.lists(st.sampled_from(EVENTS + LAYERED), max_size=40),
+    st.sampled_from(Checking),
+    st.integers(1, 3),
+)
+def test_any_order_reports_at_most_once_and_only_on_proof(events, checking, layers):
+    state, done = TargetState(KEY, layers, checking=checking, patience=PATIENCE), []
     seen = []
     for event in events:
         try:
@@ -237,10 +335,13 @@ def test_any_order_reports_at_most_once_and_only_on_proof(events, checking):
         done += commands
     ends = [c for c in done if isinstance(c, ENDS)]
     assert len(ends) == int(state.closed and Allocated in map(type, seen))
-    full = state.landed == (0b111,)
-    proven = full or any(e in (CLOSED, WELL, DEAD) for e in seen)
+    full = state.landed == ((1 << 3 * layers) - 1,)
+    registered = any(isinstance(c, Send) and isinstance(c.message, Register) for c in done)
+    proven = full or not registered or any(e in (CLOSED, WELL, DEAD) for e in seen)
     assert not ends or proven
     assert Received() not in ends or full
+    assert done.count(Admit()) == int(state.admitted)
+    assert not state.admitted or seen[0] is not ALLOCATED
 
 
 def test_the_story_tells_events_and_commands():

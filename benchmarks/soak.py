@@ -1,0 +1,68 @@
+"""Random faults under the handoff: whatever happens, no wrong answer and no block lost.
+
+usage: python -m benchmarks.soak [--quick] [--requests N] [--seed N] [--json FILE]
+Real engines with Baton's connector, every checksum compared, tiny KV pools. Requests are cancelled
+or run out of time, messages between the connectors are lost, repeated and late, engines are killed
+and stopped in mid-write. Every finished answer is compared with that of one engine alone. The last
+line is one JSON object; the exit status is 0 only if nothing happened that must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import tempfile
+from dataclasses import replace
+from multiprocessing import forkserver
+from pathlib import Path
+
+from benchmarks.engines import shared_memory
+from benchmarks.soak_result import FULL, QUICK, Result, Size, is_good, say, seconds
+
+
+def run(size: Size, seed: int) -> Result:
+    """All of it, and what is left of it."""
+    shared_before = shared_memory()
+    # Asked for logprobs, vLLM compiles a function for many seconds.
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    # Importing vLLM takes longer than starting an engine: workers are forked from a process that
+    # has done it, while this one does it as well.
+    multiprocessing.set_forkserver_preload(["benchmarks.soak_workers", "engine.core"])
+    forkserver.ensure_running()
+    from benchmarks.soak_run import soak
+
+    result = Result(seed)
+    with tempfile.TemporaryDirectory(prefix="baton-soak-") as folder:
+        asyncio.run(soak(size, result, Path(folder)))
+    result.left += sorted(shared_memory() - shared_before)
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="150 requests, one transport")
+    parser.add_argument("--requests", type=int, metavar="N", help="about so many instead")
+    parser.add_argument("--ucx-tls", metavar="NAME", help="this transport of UCX alone")
+    parser.add_argument("--seed", type=int, default=1, help="what goes wrong when")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    args = parser.parse_args(argv)
+    size = QUICK if args.quick else FULL
+    if args.requests is not None:
+        size = size.of(args.requests)
+    if args.ucx_tls is not None:
+        size = replace(size, transports=(args.ucx_tls,))
+    result = run(size, args.seed)
+    for story in result.stories:
+        say(story)
+    line = result.line(seconds())
+    if args.json is not None:
+        args.json.write_text(json.dumps(line) + "\n")
+    print(json.dumps(line))
+    return 0 if is_good(line) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

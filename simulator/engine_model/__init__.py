@@ -1,0 +1,1 @@
+"""How long one engine takes: measured samples (`profile`), fitted (`fit`) into times (`times`)."""

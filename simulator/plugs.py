@@ -1,0 +1,178 @@
+"""What can be plugged into a simulated cluster: routers and a controller, and what they are given.
+
+Routers are asked for each request and answer with a `Choice`; None holds the request back. A plain
+router's requests are offered again when membership changes. A `HoldingRouter` keeps its own queues
+and says itself what leaves them, whenever it hears news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from baton.ids import WorkerId
+from baton.messages import Role
+from simulator.traces.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who serves a request. `prefill` is None when the decode worker computes the prompt, too."""
+
+    prefill: WorkerId | None
+    decode: WorkerId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker says when it is asked: the truth at that moment, promises included."""
+
+    worker_id: WorkerId
+    queued_tokens: int
+    cached_tokens: int
+    queue_s: float
+    """Until the request would start."""
+    ttft_s: float
+    """Until its prompt would be computed."""
+
+
+class Sight(Protocol):
+    """One worker as a router sees it. A hint with an age: the worker may have moved on."""
+
+    worker_id: WorkerId
+    role: Role
+    host: str
+    seen_s: float
+    """When the reported part was true."""
+    waiting: int
+    """Prompts that wait or are being computed."""
+    queued_tokens: int
+    """Their tokens still to be computed."""
+    queued_work_s: float
+    """The same in seconds, as the worker's own time model has it."""
+    step_left_s: float
+    """Until its running step ends."""
+    batch: int
+    """Requests that decode, or whose KV is on its way."""
+    kv_tokens: int
+    """Their context."""
+    kv_used: int
+    """Tokens of KV memory held."""
+    kv_capacity: int
+    pending_requests: int
+    """What this router sent since that report; `queued_tokens` and `batch` are without it."""
+    pending_tokens: int
+    pending_work_s: float
+
+    def cached_tokens(self, request: Request) -> int:
+        """How many tokens of the prompt are cached there, as far as this router knows."""
+        ...
+
+
+class View(Protocol):
+    """The cluster as one router sees it. Valid during the call only."""
+
+    router: int
+
+    @property
+    def prefill(self) -> Sequence[Sight]:
+        """The workers that take prompts."""
+        ...
+
+    @property
+    def decode(self) -> Sequence[Sight]:
+        """The workers that take answers."""
+        ...
+
+    def ask(self, request: Request, workers: Iterable[WorkerId]) -> list[Answer]:
+        """One round of questions; what is sent afterwards leaves later by the round's time.
+
+        Workers that do not answer are left out.
+        """
+        ...
+
+
+class Router(Protocol):
+    """A routing rule."""
+
+    def choose(self, request: Request, view: View, now: float) -> Choice | None:
+        """Who serves the request; None = nobody now."""
+        ...
+
+
+@runtime_checkable
+class HoldingRouter(Protocol):
+    """A routing rule with queues of its own: held requests leave by its word alone."""
+
+    def choose(self, request: Request, view: View, now: float) -> Choice | None:
+        """Who serves the request; None = the router keeps it."""
+        ...
+
+    def heard(
+        self, view: View, now: float, computed: Request | None
+    ) -> Iterable[tuple[Request, Choice]]:
+        """News: a prompt that this router sent was computed, or (None) a report or a change of
+        membership came. Returns what leaves the queues."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool as the controller sees it: counts of workers, and measurements of the window."""
+
+    ready: int
+    starting: int
+    draining: int
+    backlog_s: tuple[float, ...]
+    """Per ready worker: seconds of prompts that wait or are being computed."""
+    kv_share: tuple[float, ...]
+    """Per ready worker: share of KV memory held."""
+    batch: tuple[int, ...]
+    """Per ready worker: requests that decode."""
+    latency_s: tuple[float, ...]
+    """TTFT of those who got their first token in the window, TPOT of those who finished in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSight:
+    """What the controller decides on."""
+
+    prefill: PoolView
+    decode: PoolView
+    arrivals: int
+    """Requests that came in the window."""
+    input_tokens: int
+    uncached_tokens: int
+    """Of the prompts that started in the window, what had to be computed."""
+    output_tokens: int
+    """Asked for by the requests that came in the window."""
+    unplaced: int
+    """Requests that routers hold."""
+    oldest_s: float
+    """Age of the oldest request without a first token."""
+    transfer_backlog_s: float
+    """The longest time a prefill worker will still be sending."""
+    window_s: float
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many workers each pool should have, ready or starting. Role changes come first."""
+
+    prefill: int
+    decode: int
+    to_decode: int = 0
+    """Prefill workers that become decode workers."""
+    to_prefill: int = 0
+    reason: str = ""
+
+
+class Controller(Protocol):
+    """A law of scaling. Its memory goes in and comes out; the first is None."""
+
+    def decide(self, view: ClusterSight, memory: object, now: float) -> tuple[Wanted, object]:
+        """What should be, and what to remember."""
+        ...

@@ -1,0 +1,47 @@
+"""Traces made to fit an experiment: another load, shorter prompts, fewer requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simulator.traces.request import Trace, blocks_of
+
+
+def at_load(trace: Trace, per_second: float) -> Trace:
+    """The same requests with all gaps stretched alike, so that the mean load is as given.
+
+    Raises ValueError for a load that is not positive, and for requests that all come at once.
+    """
+    if not per_second > 0:
+        raise ValueError(f"a load has to be above 0 requests per second: {per_second}")
+    if not trace.seconds:
+        raise ValueError(f"the requests of {trace.name} all come at once: no load to change")
+    factor = trace.per_second / per_second
+    first_s = trace.requests[0].arrival_s
+    return replace(
+        trace,
+        requests=tuple(
+            replace(r, arrival_s=(r.arrival_s - first_s) * factor) for r in trace.requests
+        ),
+    )
+
+
+def cut_inputs(trace: Trace, tokens_max: int) -> Trace:
+    """Longer prompts lose their tails. Raises ValueError for less than one token."""
+    if tokens_max < 1:
+        raise ValueError(f"a prompt has at least one token, not {tokens_max}")
+    blocks_max = blocks_of(tokens_max)
+    return replace(
+        trace,
+        requests=tuple(
+            r
+            if r.input_tokens <= tokens_max
+            else replace(r, input_tokens=tokens_max, blocks=r.blocks[:blocks_max])
+            for r in trace.requests
+        ),
+    )
+
+
+def first(trace: Trace, count: int) -> Trace:
+    """The first `count` requests, or all if there are fewer."""
+    return replace(trace, requests=trace.requests[:count])

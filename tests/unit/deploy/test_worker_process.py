@@ -1,0 +1,75 @@
+"""What a worker's process tells its supervisor of its engine's transfers. No engine runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+
+import pytest
+
+from baton.settings import Settings
+from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _started, _transfer_agent
+from engine.ports import StepStats
+from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint
+from kv_transfer.liveness import this_process
+from kv_transfer.report import TransferReport
+from tests.fakes.engine import FACTS
+from tests.fakes.worker import House
+from tests.unit.engine.hearing import step
+
+
+@pytest.fixture
+async def house() -> House:
+    return House()
+
+
+@pytest.fixture
+def process(house: House) -> WorkerProcess:
+    settings = Settings.model_validate({"kv_transfer": {"quarantine_max_share": 0.25}})
+    process = WorkerProcess(settings.model_dump(), "decode-0", 1, "decode", 0, "digest")
+    process._worker, process._engine = house.worker, house.engine
+    return process
+
+
+def reported(house: House, report: TransferReport) -> None:
+    step(house, stats=StepStats(0.5, transfer=report))
+
+
+async def test_it_asks_for_nothing_without_a_reason(process: WorkerProcess, house: House) -> None:
+    assert (process.progress().accused, process.progress().worn_out) == ((), "")
+    reported(house, TransferReport(quarantined_blocks=16))
+    assert process.progress().worn_out == ""
+
+
+async def test_it_passes_accusations_on_but_not_any_number(
+    process: WorkerProcess, house: House
+) -> None:
+    reported(house, TransferReport(accused=tuple(map(str, range(1000)))))
+    assert process.progress().accused == tuple(map(str, range(_ACCUSED_MAX)))
+
+
+async def test_above_the_share_it_is_worn_out(process: WorkerProcess, house: House) -> None:
+    reported(house, TransferReport(quarantined_blocks=17))
+    assert process.progress().worn_out == "17 of its 64 KV blocks are quarantined"
+
+
+async def test_deaths_reach_the_engine(process: WorkerProcess, house: House) -> None:
+    process._loop._thread.start()
+    process.peers_dead(("agent a", "agent b"))
+    async with asyncio.timeout(5):
+        while house.engine.mourned != ["agent a", "agent b"]:  # noqa: ASYNC110 - another thread
+            await asyncio.sleep(0.01)
+    process._loop.call(process._loop.loop.stop)
+
+
+def test_an_engine_is_named_by_the_agent_it_owns() -> None:
+    layout = Layout((), 0, 16, "DRAM", 0, "")
+    endpoint = encode_endpoint(Endpoint("agent a", b"", layout, this_process()))
+    facts = replace(FACTS, pid=os.getpid(), transfer_endpoint=endpoint)
+    assert _transfer_agent(facts) == "agent a"
+    # Another process's end would prove nothing about the agent.
+    assert _transfer_agent(replace(facts, pid=1)) == ""
+    assert _transfer_agent(FACTS) == ""
+    assert _started(os.getpid()) == this_process().started
+    assert _started(2**22 + 1) == 0
