@@ -43,7 +43,7 @@ class HandingPair(Pair):
             wire.LEG_PREFILL: (self.prefill, cluster.decode.info.transfer_endpoint),
             wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
         }
-        self._pushing_prefill = b""
+        self._pushing_prefill: dict[str, Any] = {}
 
     async def prepare(self, ways: Sequence[str], length: int) -> None:
         """The first handoff of each way also connects the engines."""
@@ -59,7 +59,7 @@ class HandingPair(Pair):
         prefill = await self._leg(wire.LEG_PREFILL, ticket, payload, len(prompt))
         decode = None
         if way != "pull":
-            known = self._pushing_prefill if way == "push" else b""
+            known = self._word_before_the_end(ticket) if way == "push" else b""
             decode = await self._leg(wire.LEG_DECODE, ticket, payload, len(prompt), known)
         handed = (await prefill.next(wire.Prefilled)).handed
         prefilled = time.perf_counter()
@@ -88,9 +88,10 @@ class HandingPair(Pair):
         handed = (await prefill.next(wire.Prefilled)).handed
         decode = await self._leg(wire.LEG_DECODE, ticket, payload, len(prompt), handed)
         await decode.tokens()
-        # Leases are renewed for the request that this names; the next ones are not yet there.
-        word = {k: v for k, v in json.loads(handed).items() if k != "remote_request_id"}
-        self._pushing_prefill = json.dumps(word).encode()
+        self._pushing_prefill = json.loads(handed)
+
+    def _word_before_the_end(self, ticket: str) -> bytes:
+        return json.dumps({**self._pushing_prefill, "remote_request_id": f"{ticket}.0.p"}).encode()
 
     async def _leg(
         self, kind: Any, ticket: str, payload: list[bytes], length: int, handed: bytes = b""

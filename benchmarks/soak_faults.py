@@ -17,6 +17,10 @@ from typing import TypeAlias
 _NAME = re.compile(r"soak\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.")
 _NAME_BYTES = re.compile(_NAME.pattern.encode())
 
+LOSSES_MAX = 3
+"""Messages about one ticket that one end loses at most: reminders come ever more rarely, and each
+request has to end within a bound."""
+
 Mail: TypeAlias = tuple[str, bytes]
 """(peer, message), as an agent delivers it."""
 
@@ -93,6 +97,7 @@ class Postman:
     fates: Counter[Fate] = field(default_factory=Counter)
     _late: list[tuple[float, Mail]] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
+    _lost: Counter[str] = field(default_factory=Counter)
 
     def deliver(self, arrived: Iterable[Mail], now_s: float) -> list[Mail]:
         """What the mover gets to hear now."""
@@ -104,9 +109,14 @@ class Postman:
         name = name_in(mail[1])
         if name is None:
             return True
-        self._seen[name] += 1
-        chance = random.Random(f"{name}{self._seen[name]}")
+        # By kind of message, or both ends would lose the same ones.
+        kind = f"{name}{mail[1][:2].hex()}"
+        self._seen[kind] += 1
+        chance = random.Random(f"{kind}.{self._seen[kind]}")
         drawn = fate(spoil_of(name), chance)
+        if drawn is Fate.DROPPED and self._lost[name] >= LOSSES_MAX:
+            drawn = Fate.ARRIVED
+        self._lost[name] += drawn is Fate.DROPPED
         self.fates[drawn] += 1
         if drawn in (Fate.REPEATED, Fate.DELAYED):
             self._late.append((now_s + chance.uniform(0, self.delay_max_s), mail))

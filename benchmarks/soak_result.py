@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 _STARTED = time.monotonic()
-WRITE_DEADLINE_S = 2.0
+WRITE_DEADLINE_S = 1.0
 ABORT_TARGET_S = 0.2
 
 

@@ -135,7 +135,7 @@ class Trials:
     async def _go_on(self, prefill: Soaked, both: Both, *, kill: bool) -> None:
         """From here on the blocks may come back, and nothing else may change."""
         leg_id, touched = both.decode.leg.leg_id, self._held()
-        mine = self._decode_look()[leg_id]
+        mine = self._decode_look().get(leg_id, ())
         before = self.crew.decode.probe.sums()
         touched |= self._held()
         since = time.monotonic()

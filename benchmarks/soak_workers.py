@@ -49,6 +49,11 @@ class FaultyHandoff(BatonPush):
         super().__init__(settings)
         self._folder = folder
 
+    def environment(self, host: str) -> Mapping[str, str]:
+        # Otherwise a socket swallows a whole write, and none is ever under way at a stop.
+        small = {"UCX_TCP_SNDBUF": "64k", "UCX_TCP_RCVBUF": "64k"}
+        return {**super().environment(host), **small}
+
     def transfer_config(self, device: str) -> Mapping[str, Any]:
         honest = super().transfer_config(device)
         extra = {

@@ -68,7 +68,6 @@ class Mover:
         self._enter = enter
         self._agent = agent
         self._clock = clock
-        self._name = agent.endpoint().agent
         self.counters = Counters()
         self._tests = _tests(agent, limits, clock)
         self._sending = Sending(agent, limits, clock, memory, self.counters, self._report_sent)
@@ -153,6 +152,9 @@ class Mover:
             self._receiving.tick(now)
             self._mourn()
             self._write_report()
+            if self._sending.is_hopeless(now):
+                # Only this process's death proves where such a write does not land.
+                raise RuntimeError("a write has been in doubt for too long")
 
     def _cover(self) -> None:
         """Whatever the device has finished; of several layers of one step only the last counts."""
@@ -180,9 +182,6 @@ class Mover:
         return self._sending.peers | self._receiving.peers
 
     def _write_report(self) -> None:
-        accused = set(self._receiving.accused)
-        if self._sending.is_hopeless(self._clock.now()):
-            accused.add(self._name)
         counters, ends = self.counters, (("source", self._sending), ("target", self._receiving))
         report = TransferReport(
             bytes_written=counters.bytes_written,
@@ -196,7 +195,7 @@ class Mover:
             tickets={f"{n}.{phase}": k for n, end in ends for phase, k in end.phases.items()},
             fenced_blocks=self._receiving.fenced_blocks,
             quarantined_blocks=self._receiving.quarantined_blocks,
-            accused=tuple(sorted(accused)),
+            accused=tuple(sorted(self._receiving.accused)),
             gb_per_s=self._tests.gb_per_s,
         )
         with self._lock:

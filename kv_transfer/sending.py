@@ -25,6 +25,8 @@ _CLOSED_MAX = 65536
 # A write costs some tenths of a millisecond whatever its size: layers of less wait for the next.
 _LAYERS_BYTES_MIN = 256 * 1024
 _SAMPLED_ONE_IN = 8
+_DOUBT_DEADLINES = 4
+"""So long decode has asked for this engine's death in vain, or has no reason to."""
 
 
 @dataclass(slots=True)
@@ -200,7 +202,7 @@ class Sending:
 
     def is_hopeless(self, now: float) -> bool:
         """Whether a write has been in doubt for so long that only this engine's death ends it."""
-        patience_s = 2 * self._limits.write_deadline_s
+        patience_s = _DOUBT_DEADLINES * self._limits.write_deadline_s
         since = (one.doubted_s for one in self._open.values())
         return any(doubted is not None and now - doubted > patience_s for doubted in since)
 

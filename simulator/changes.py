@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from baton.ids import WorkerId
 from baton.messages import Role
 from simulator.fleet import State, Worker
 from simulator.rules import Fault
@@ -44,7 +45,7 @@ class Changes:
         if fault.what == "add":
             self.start(Role(fault.worker), now)
             return
-        worker = next((w for n, w in self._cluster.fleet.workers.items() if n == fault.worker), None)
+        worker = self._cluster.fleet.workers.get(WorkerId(fault.worker))
         if worker and worker.alive and fault.what == "drain":
             self.drain(worker, now)
         elif worker and worker.alive:

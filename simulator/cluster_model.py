@@ -20,9 +20,9 @@ from simulator.changes import Changes
 from simulator.clockwork import Clockwork
 from simulator.control import Desk
 from simulator.fleet import Fleet, State, Worker
-from simulator.flight import Flight
+from simulator.flight import Flight, flight_of
 from simulator.job import End, Job, Kind
-from simulator.plugs import Choice, Controller, HoldingRouter, Router
+from simulator.plugs import Choice, Controller, HoldingRouter, Refused, Router
 from simulator.results import Outcome, outcome
 from simulator.rules import ClusterRules
 from simulator.traces.request import Request, Trace
@@ -48,6 +48,7 @@ class Cluster:
         self.wires = Wires(rules.network, rules.times.kv_bytes_per_token)
         self.views = [RouterView(n, rules.freshness, self.fleet) for n in range(rules.routers)]
         self.routers = [make_router(n) for n in range(rules.routers)]
+        self._holding = [r if isinstance(r, HoldingRouter) else None for r in self.routers]
         self.flights: dict[int, Flight] = {}
         """Requests that have not ended."""
         self.held: dict[int, Flight] = {}
@@ -55,7 +56,7 @@ class Cluster:
         self._all: list[Flight] = []
         self._rng = random.Random(rules.seed)
         self.changes = Changes(self)
-        self._desk = Desk(self, controller) if controller else None
+        self.desk = Desk(self, controller) if controller else None
         for role, count in ((Role.PREFILL, rules.prefill), (Role.DECODE, rules.decode)):
             for _ in range(count):
                 self.fleet.join(self.fleet.start(role, 0.0))
@@ -87,8 +88,8 @@ class Cluster:
             for n, view in enumerate(self.views):
                 phase_s = freshness.every_s * (n + 1) / len(self.views)
                 self.clock.at(phase_s, self._take_reports, view)
-        if self._desk:
-            self.clock.at(self.rules.control_every_s, self._desk.control, None)
+        if self.desk:
+            self.clock.at(self.rules.control_every_s, self.desk.control, None)
         for fault in self.rules.faults:
             self.clock.at(fault.at_s, self.changes.happen, fault)
 
@@ -98,8 +99,8 @@ class Cluster:
         flight = Flight(request, self._rng.randrange(len(self.routers)))
         self._all.append(flight)
         self.flights[request.number] = flight
-        if self._desk:
-            self._desk.window.arrived(request, now)
+        if self.desk:
+            self.desk.window.arrived(request, now)
         if request.input_tokens + request.output_tokens > self.rules.engine.kv_tokens:
             self._end(flight, End.TOO_LONG)
         else:
@@ -113,6 +114,10 @@ class Cluster:
             choice = router.choose(flight.request, view, now)
             if choice is None:
                 self.held[flight.request.number] = flight
+                return
+            if isinstance(choice, Refused):
+                flight.record.reason = choice.reason
+                self._end(flight, End.REFUSED)
                 return
             if self._send(flight, choice, now):
                 return
@@ -171,7 +176,7 @@ class Cluster:
     def offer_held(self, now: float) -> None:
         """Membership has changed: requests that nobody placed get another chance."""
         for flight in list(self.held.values()):
-            if not isinstance(self.routers[flight.record.router], HoldingRouter):
+            if self._holding[flight.record.router] is None:
                 del self.held[flight.request.number]
                 self._place(flight, now)
         for n in range(len(self.routers)):
@@ -179,24 +184,25 @@ class Cluster:
 
     def _tell(self, router: int, now: float, computed: Request | None) -> None:
         """News for a router with queues, which may let requests go."""
-        plug = self.routers[router]
-        if isinstance(plug, HoldingRouter):
-            view = self.views[router].at(now)
-            for request, choice in plug.heard(view, now, computed):
-                flight = self.held.get(request.number)
-                if flight and not self._send(flight, choice, now):
-                    self._place(flight, now)
+        plug = self._holding[router]
+        if plug is None:
+            return
+        view = self.views[router].at(now)
+        for request, choice in plug.heard(view, now, computed):
+            flight = self.held.get(request.number)
+            if flight and not self._send(flight, choice, now):
+                self._place(flight, now)
 
     # --- what engines tell ------------------------------------------------------------------------
 
     def started(self, job: Job, now: float) -> None:
         """A prompt is being computed: its decode worker takes memory as soon as it can."""
-        flight = _flight(job)
+        flight = flight_of(job)
         if flight.record.first_s < 0:
             flight.record.started_s = now
             flight.record.hit_tokens = job.done
-        if self._desk:
-            self._desk.window.started(flight.record, job.prompt - job.done, now)
+        if self.desk:
+            self.desk.window.started(flight.record, job.prompt - job.done, now)
         if job.kind is Kind.PREFILL and flight.stream and flight.decoding_at:
             flight.stream.computed = job.done
             flight.decoding_at.wanting.append(flight)
@@ -204,28 +210,28 @@ class Cluster:
 
     def progressed(self, job: Job, now: float) -> None:
         """A chunk can leave."""
-        stream = _flight(job).stream
-        if stream:
-            stream.computed = job.done
-            self.wires.push(stream, now)
+        flight = flight_of(job)
+        if flight.stream and flight.computing_at:
+            flight.stream.computed = job.done
+            self.wires.push(flight.stream, now, flight.computing_at.engine.began_s)
 
     def computed(self, job: Job, now: float) -> None:
         """The rest can leave, if it has to go anywhere."""
-        flight = _flight(job)
+        flight = flight_of(job)
         if flight.record.first_s < 0:
             flight.record.computed_s = now
-        if flight.stream and job.kind is Kind.PREFILL:
+        if flight.stream and flight.computing_at:
             flight.stream.computed, flight.stream.whole = job.prompt, True
-            self._push(flight, now)
+            self._push(flight, now, flight.computing_at.engine.began_s)
         self.views[flight.record.router].computed(flight.request)
         self._tell(flight.record.router, now, flight.request)
 
     def finished(self, job: Job, now: float) -> None:
         """The answer is complete."""
-        flight = _flight(job)
+        flight = flight_of(job)
         flight.record.finished_s = now
-        if self._desk:
-            self._desk.window.finished(flight.record, now)
+        if self.desk:
+            self.desk.window.finished(flight.record, now)
         self._leave(flight.decoding_at, flight, now)
         self._end(flight, End.FINISHED)
 
@@ -246,14 +252,14 @@ class Cluster:
                 break
             worker.wanting.popleft()
             stream.open, stream.sent = True, job.done
-            self._push(flight, now)
+            self._push(flight, now, now)
         self.wind(worker)
 
-    def _push(self, flight: Flight, now: float) -> None:
+    def _push(self, flight: Flight, now: float, began_s: float) -> None:
         stream = flight.stream
         if stream is None:
             return
-        self.wires.push(stream, now)
+        self.wires.push(stream, now, began_s)
         if stream.whole and stream.open:
             self.clock.at(self.wires.arrival_s(stream), self._land, (flight, flight.attempt))
 
@@ -325,7 +331,7 @@ class Cluster:
             worker.wanting.remove(flight)
         if worker.alive:
             worker.engine.drop(job, now)
-            self.wind(worker)
+            self._grant(worker, now)
         self._leave(worker, flight, now)
 
     # --- reports ----------------------------------------------------------------------------------
@@ -339,9 +345,3 @@ class Cluster:
         view, reports = brought
         view.apply(reports)
         self._tell(view.router, now, None)
-
-
-def _flight(job: Job) -> Flight:
-    flight = job.flight
-    assert isinstance(flight, Flight)
-    return flight

@@ -47,9 +47,10 @@ class Engine:
         self._headroom = int(rules.headroom * rules.kv_tokens)
         self._finishes: list[tuple[int, int, Job]] = []
         self._chunks: list[tuple[Job, int]] = []
-        self._began_s = 0.0
+        self.began_s = 0.0
         self._planned_steps = 0
         self._waking = False
+        self.stopped = False
 
     # --- what others do to it ---------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ class Engine:
     def wake(self, now: float) -> None:
         """The planned iteration is over."""
         self._waking = True
-        self.busy_s += now - self._began_s
+        self.busy_s += now - self.began_s
         self.ends_s = inf
         self._end_steps(now)
         self._end_chunks(now)
@@ -119,7 +120,7 @@ class Engine:
         """It is lost in the middle of a step. Jobs know what had been generated until then."""
         over = 0
         if self._planned_steps > 1:
-            over = self.times.steps_within(now - self._began_s, self.batch, self.kv_tokens)
+            over = self.times.steps_within(now - self.began_s, self.batch, self.kv_tokens)
         for job in self.decoding:
             made = self.steps - job.join_step + over
             job.answer_left = max(job.answer_left - made, 1)
@@ -127,6 +128,7 @@ class Engine:
                 job.record.first_s = -1.0
         self.version += 1
         self.ends_s = inf
+        self.stopped = True
 
     # --- what others ask --------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class Engine:
 
     def _plan(self, now: float) -> None:
         self.version += 1
-        self._began_s = now
+        self.began_s = now
         self._waking = True
         self._join_ready(now)
         self._make_room()
@@ -186,13 +188,13 @@ class Engine:
 
     def _cut(self, now: float) -> None:
         batch = len(self.decoding)
-        over = self.times.steps_within(now - self._began_s, batch, self.kv_tokens)
+        over = self.times.steps_within(now - self.began_s, batch, self.kv_tokens)
         # A step that ends this very moment is over; otherwise the one that runs ends first.
-        steps = over if over and self._began_s + self._steps_s(over) >= now else over + 1
+        steps = over if over and self.began_s + self._steps_s(over) >= now else over + 1
         if steps < self._planned_steps:
             self.version += 1
             self._planned_steps = steps
-            self.ends_s = max(now, self._began_s + self._steps_s(steps))
+            self.ends_s = max(now, self.began_s + self._steps_s(steps))
 
     def _steps_s(self, steps: int) -> float:
         return self.times.steps_s(steps, len(self.decoding), self.kv_tokens)

@@ -44,3 +44,10 @@ class Flight:
     def prompt_tokens(self) -> int:
         """What has to be in the KV memory before the next token."""
         return self.request.input_tokens + self.generated
+
+
+def flight_of(job: Job) -> Flight:
+    """The request that a leg belongs to."""
+    flight = job.flight
+    assert isinstance(flight, Flight)
+    return flight

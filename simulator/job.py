@@ -25,6 +25,7 @@ class End(Enum):
 
     FINISHED = "finished"
     TOO_LONG = "too long for the KV memory of a worker"
+    REFUSED = "refused by its router"
     LOST = "its workers were lost too often"
     UNPLACED = "no router placed it before the end"
 

@@ -1,8 +1,8 @@
 """What can be plugged into a simulated cluster: routers and a controller, and what they are given.
 
-Routers are asked for each request and answer with a `Choice`; None holds the request back. A plain
-router's requests are offered again when membership changes. A `HoldingRouter` keeps its own queues
-and says itself what leaves them, whenever it hears news.
+Routers are asked for each request and answer with a `Choice`, with `Refused`, or with None to hold
+the request back. What a plain router holds is offered again when membership changes. A
+`HoldingRouter` keeps its own queues and says itself what leaves them, whenever it hears news.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ class Choice:
     prefill: WorkerId | None
     decode: WorkerId
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The client gets an error instead of an answer."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class View(Protocol):
 class Router(Protocol):
     """A routing rule."""
 
-    def choose(self, request: Request, view: View, now: float) -> Choice | None:
+    def choose(self, request: Request, view: View, now: float) -> Choice | Refused | None:
         """Who serves the request; None = nobody now."""
         ...
 
@@ -106,7 +113,7 @@ class Router(Protocol):
 class HoldingRouter(Protocol):
     """A routing rule with queues of its own: held requests leave by its word alone."""
 
-    def choose(self, request: Request, view: View, now: float) -> Choice | None:
+    def choose(self, request: Request, view: View, now: float) -> Choice | Refused | None:
         """Who serves the request; None = the router keeps it."""
         ...
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from baton.ids import WorkerId
 from baton.messages import Role
 from simulator.job import End, Record
+from simulator.plugs import Wanted
 
 if TYPE_CHECKING:
     from simulator.cluster_model import Cluster
@@ -69,6 +70,8 @@ class Outcome:
     moved_tokens: int
     computed_tokens: dict[WorkerId, int]
     """Per worker that took prompts."""
+    decisions: tuple[tuple[float, Wanted], ...] = ()
+    """What the controller wanted, whenever that changed."""
 
     @property
     def mean_workers(self) -> float:
@@ -87,7 +90,7 @@ class Outcome:
         mean = statistics.fmean(tokens) if tokens else 0.0
         return statistics.pstdev(tokens) / mean if mean else 0.0
 
-    def summary(self, slo: Slo = Slo(), unscored: int = 0) -> Summary:  # noqa: B008 frozen
+    def summary(self, slo: Slo = Slo(), unscored: int = 0) -> Summary:
         """Figures without the first `unscored` requests, which find empty caches."""
         scored = self.records[unscored:]
         finished = [r for r in scored if r.end is End.FINISHED]
@@ -131,6 +134,7 @@ def outcome(cluster: Cluster, records: Iterable[Record], now: float) -> Outcome:
             for w in fleet.workers.values()
             if w.role is Role.PREFILL or w.engine.computed_tokens
         },
+        decisions=tuple(cluster.desk.said) if cluster.desk else (),
     )
 
 

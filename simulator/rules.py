@@ -46,14 +46,16 @@ class NetworkRules:
     latency_s: float = 0.005
     streamed: bool = True
     """Whether KV leaves while the prompt is still being computed, or only afterwards."""
+    layers: int = 32
+    """KV leaves layer by layer as a chunk is computed; 1 = chunk by chunk."""
     ask_s: float = 0.001
     """One round of questions from a router to workers."""
 
     def __post_init__(self) -> None:
         if not min(self.bytes_per_s, self.host_bytes_per_s) > 0:
             raise ValueError("a link has to carry more than 0 bytes per second")
-        if min(self.latency_s, self.ask_s) < 0:
-            raise ValueError("latency_s and ask_s: at least 0 each")
+        if min(self.latency_s, self.ask_s) < 0 or self.layers < 1:
+            raise ValueError("latency_s and ask_s: at least 0 each; layers: at least 1")
 
 
 @dataclass(frozen=True, slots=True)

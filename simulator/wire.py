@@ -43,17 +43,22 @@ class Wires:
         self._receives_s: defaultdict[WorkerId, float] = defaultdict(float)
         self.moved_tokens = 0
 
-    def push(self, stream: Stream, now: float) -> None:
-        """Sends what can be sent now."""
+    def push(self, stream: Stream, now: float, began_s: float) -> None:
+        """Sends what can be sent now. Its computation began at `began_s` (now = it is not new).
+
+        Layers leave one by one: the first after its part of the time, the last not before the end.
+        """
         if not stream.open or not (stream.whole or self._rules.streamed):
             return
         tokens = stream.computed - stream.sent
         if tokens <= 0:
             stream.landed_s = max(stream.landed_s, now)
             return
-        token_s = self._near_s if stream.same_host else self._far_s
-        free_s = max(self._sends_s[stream.source], self._receives_s[stream.target], now)
-        stream.landed_s = free_s + tokens * token_s
+        took_s = tokens * (self._near_s if stream.same_host else self._far_s)
+        layers = self._rules.layers if self._rules.streamed else 1
+        first_s = began_s + (now - began_s) / layers
+        free_s = max(self._sends_s[stream.source], self._receives_s[stream.target], first_s)
+        stream.landed_s = max(free_s + took_s, now + took_s / layers)
         self._sends_s[stream.source] = self._receives_s[stream.target] = stream.landed_s
         self.moved_tokens += tokens
         stream.sent = stream.computed

@@ -47,10 +47,11 @@ class Fit:
 def fit(profile: Profile) -> Fit:
     """The model of a profile. Raises ProfileError for samples that no such model describes."""
     single = [s for s in profile.prefill if s.prompts == 1]
-    floor_s, prefill = _fit_prefill(single)
-    step = _fit_step(profile.steps)
+    floor_s, (c0, c1, c2, c3) = _fit_prefill(single)
+    low, low_each, high, high_each, kv = _fit_step(profile.steps)
+    kv_bytes = profile.kv_bytes_per_token
     try:
-        times = EngineTimes(floor_s, *prefill, *step, profile.kv_bytes_per_token)
+        times = EngineTimes(floor_s, c0, c1, c2, c3, low, low_each, high, high_each, kv, kv_bytes)
     except ValueError as error:
         raise ProfileError(f"no sensible model fits: {error}") from None
     return Fit(times, _errors(profile, times))

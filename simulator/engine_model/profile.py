@@ -128,9 +128,7 @@ def as_json(profile: Profile) -> dict[str, Any]:
     return {
         "about": profile.about,
         "model": {"kv_bytes_per_token": profile.kv_bytes_per_token},
-        "prefill": [
-            {"tokens": s.new, "seconds": list(s.seconds)} for s in single if not s.cached
-        ],
+        "prefill": [{"tokens": s.new, "seconds": list(s.seconds)} for s in single if not s.cached],
         "prefill_after_cached_prefix": [
             {"cached_tokens": s.cached, "new_tokens": s.new, "seconds": list(s.seconds)}
             for s in single

@@ -111,10 +111,11 @@ class _Bailian:
         # A parent from before the recording is a name as good as any.
         root = chat if parent == "-1" else self._root.get(parent, parent)
         self._root[chat] = root
+        tokens = fields.whole("input_length")
         return Row(
             fields.line,
             fields.number("timestamp"),
-            tokens := fields.whole("input_length"),
+            tokens,
             fields.whole("output_length"),
             _grouped(fields, tokens),
             session=root,

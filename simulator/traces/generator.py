@@ -107,8 +107,8 @@ def generate(load: Workload) -> Trace:
 def _merged(load: Workload, rng: random.Random) -> Iterator[_Turn]:
     """The turns of endlessly many sessions in order of time."""
     heap: list[_Turn] = []
-    sizes = [min(load.system_tokens.tokens(rng), load.input_tokens_max // 2 + 1)
-             for _ in range(load.system_prompts)]  # fmt: skip
+    most = load.input_tokens_max // 2 + 1
+    sizes = [min(load.system_tokens.tokens(rng), most) for _ in range(load.system_prompts)]
     weights = [1 / rank**load.system_skew for rank in range(1, load.system_prompts + 1)]
     start_s, session = 0.0, 0
     while True:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from benchmarks.soak_faults import (
+    LOSSES_MAX,
     UNSPOILT,
     Fate,
     Postman,
@@ -83,6 +84,12 @@ def test_a_delayed_message_is_overtaken() -> None:
     late, fast = message(1, Spoil(delay=100)), message(2, UNSPOILT)
     assert postman.deliver([("a", late), ("a", fast)], 0.0) == [("a", fast)]
     assert postman.deliver([], 1.0) == [("a", late)]
+
+
+def test_losses_of_one_ticket_are_bounded() -> None:
+    postman = Postman(DELAY_S)
+    mail = [("peer", message(1, Spoil(drop=100)))] * (LOSSES_MAX + 2)
+    assert len(postman.deliver(mail, 0.0)) == 2
 
 
 def test_messages_about_no_ticket_of_ours_pass() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kv_transfer.agent import WriteState
 from kv_transfer.orders import (
     Allocate,
@@ -58,6 +60,14 @@ def test_an_abort_is_no_proof_either() -> None:
     two.prefill.mover.feed([ABORT])
     two.pass_time(30)
     assert_nothing_released(two)
+
+
+def test_what_stays_in_doubt_ends_the_engine() -> None:
+    """Nobody else may ask for it: decode can have all it needs, or have left."""
+    two = doubtful()
+    two.pass_time(39)
+    with pytest.raises(RuntimeError, match="in doubt"):
+        two.pass_time(2)
 
 
 def test_nothing_more_is_posted() -> None:

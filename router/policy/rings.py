@@ -1,0 +1,74 @@
+"""Two independent hash rings over worker ids: where a routing key is at home.
+
+Both candidates of a key follow from the key and the set of ids alone, so any number of routers
+agree without talking, and a worker that joins or leaves moves only the arcs beside its points. The
+second ring makes the second choice independent of the first (DualMap, arXiv 2602.06502).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+VIRTUAL_NODES = 512
+"""Points of a worker on each ring: the arcs of one worker then sum up to 1/n within about 5 %."""
+_RINGS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Points in order and whose they are, as positions in the list of workers."""
+
+    points: tuple[int, ...]
+    owners: tuple[int, ...]
+    seed: int
+
+    def start(self, key: int) -> int:
+        """The index of the first point at or after the key."""
+        digest = xxhash.xxh64_intdigest(key.to_bytes(8, "little"), seed=self.seed)
+        return bisect_left(self.points, digest) % len(self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """The rings of one membership. `workers` gives the positions their meaning."""
+
+    workers: tuple[str, ...]
+    rings: tuple[Ring, ...]
+
+    def candidates(self, key: int, count: int = 2) -> tuple[int, ...]:
+        """Distinct workers in order of preference, as positions; fewer when there are no more."""
+        found: list[int] = []
+        walks = [(ring, ring.start(key)) for ring in self.rings]
+        wanted = min(count, len(self.workers))
+        while len(found) < wanted:
+            for number, (ring, at) in enumerate(walks):
+                if len(found) < wanted:
+                    walks[number] = ring, _take(ring.owners, at, found)
+        return tuple(found)
+
+
+def build(workers: Sequence[str], *, seed: int = 0, virtual_nodes: int = VIRTUAL_NODES) -> Rings:
+    """The rings of these workers, in whatever order they are given."""
+    ids = tuple(sorted(set(workers)))
+    return Rings(ids, tuple(_ring(ids, seed * _RINGS + n, virtual_nodes) for n in range(_RINGS)))
+
+
+def _ring(ids: tuple[str, ...], seed: int, virtual_nodes: int) -> Ring:
+    points = sorted(
+        (xxhash.xxh64_intdigest(f"{worker}#{node}", seed=seed), position)
+        for position, worker in enumerate(ids)
+        for node in range(virtual_nodes)
+    )
+    return Ring(tuple(p for p, _ in points), tuple(owner for _, owner in points), seed)
+
+
+def _take(owners: tuple[int, ...], at: int, found: list[int]) -> int:
+    """Adds the next owner on the ring that is new; returns where the walk goes on."""
+    while owners[at] in found:
+        at = (at + 1) % len(owners)
+    found.append(owners[at])
+    return at
