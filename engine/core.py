@@ -195,19 +195,7 @@ class EngineCore:
     async def step(self) -> Step:
         with _dead_is_failed():
             outputs: EngineCoreOutputs = await self._client.get_output_async()
-        return Step(outputs.outputs, self._stats(outputs.scheduler_stats))
-
-    def _stats(self, stats: SchedulerStats | None) -> StepStats | None:
-        if stats is None:
-            return None
-        prefix = stats.prefix_cache_stats
-        return StepStats(
-            kv_used=stats.kv_cache_usage,
-            prefix_queried_tokens=prefix.queries,
-            prefix_hit_tokens=prefix.hits,
-            preemptions=prefix.preempted_requests,
-            transfer=self._reports.read(stats.kv_connector_stats),
-        )
+        return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports))
 
     def ended(self, output: EngineCoreOutput) -> LegEnd | None:
         reason = output.finish_reason
@@ -258,6 +246,19 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: byt
         vllm_version=vllm.__version__,
         pid=manager.processes[0].pid if manager is not None else 0,
         transfer_endpoint=endpoint,
+    )
+
+
+def _stats(stats: SchedulerStats | None, reports: ReportReader) -> StepStats | None:
+    if stats is None:
+        return None
+    prefix = stats.prefix_cache_stats
+    return StepStats(
+        kv_used=stats.kv_cache_usage,
+        prefix_queried_tokens=prefix.queries,
+        prefix_hit_tokens=prefix.hits,
+        preemptions=prefix.preempted_requests,
+        transfer=reports.read(stats.kv_connector_stats),
     )
 
 

@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from router.policy import keys
 from simulator.reference import BLOCK_TOKENS, Arrival
+
+_START = keys.salt("trace")
 
 
 class TraceError(Exception):
@@ -50,7 +53,7 @@ def at_rate(arrivals: list[Arrival], per_s: float) -> list[Arrival]:
 def _fields(line: str) -> tuple[float, int, tuple[int, ...]]:
     row = json.loads(line)
     at_ms, tokens = float(row["timestamp"]), int(row["input_length"])
-    blocks = tuple(int(block) for block in row["hash_ids"])
+    blocks = keys.of_hashes((int(block) for block in row["hash_ids"]), _START)
     if tokens <= 0 or at_ms < 0:
         raise ValueError(f"a prompt of {tokens} tokens at {at_ms:g} ms")
     if len(blocks) < -(-tokens // BLOCK_TOKENS):

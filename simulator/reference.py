@@ -51,10 +51,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A router's word: this request goes to this worker now."""
+    """A router's word: this request goes to this worker now, which refuses a longer queue."""
 
     arrival: Arrival
     worker: int
+    pending_max_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class Worker:
         self.cache = Cache(setting.cache_tokens // BLOCK_TOKENS)
         self.free_at_s = 0.0
         self._held: dict[int, tuple[float, float]] = {}
+        self.hold_share = 0.17
 
     def pending_s(self, now: float) -> float:
         return max(self.free_at_s - now, 0.0)
@@ -132,12 +134,12 @@ class Worker:
     def service_s(self, new_tokens: int) -> float:
         return self._setting.fixed_s + self._setting.token_s * new_tokens
 
-    def hold(self, arrival: Arrival, number: int, until_s: float, now: float) -> Answer:
-        """Answers from memory, with the places held for requests that were asked about before."""
+    def answer(self, arrival: Arrival, number: int, until_s: float, now: float) -> Answer:
+        """Answers from memory; places held for requests that were asked about before count."""
         self._held = {n: h for n, h in self._held.items() if h[0] > now}
         pending = self.pending_s(now) + sum(work for _, work in self._held.values())
         cached = min(self.cache.match(arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
-        self._held[arrival.number] = (until_s, self.service_s(arrival.tokens - cached))
+        self._held[arrival.number] = (until_s, self.hold_share * self.service_s(arrival.tokens - cached))
         return Answer(number, pending, cached)
 
 
@@ -261,7 +263,7 @@ class Run:
 
     def _answer(self, now: float, router: int, arrival: Arrival, workers: tuple[int, ...]) -> None:
         held_s = now + (self._setting.ask_s or 0.0)
-        answers = [self._workers[w].hold(arrival, w, held_s, now) for w in workers]
+        answers = [self._workers[w].answer(arrival, w, held_s, now) for w in workers]
         self._at(held_s, self._hear, router, arrival, answers)
 
     def _hear(self, now: float, router: int, arrival: Arrival, answers: list[Answer]) -> None:
@@ -286,7 +288,7 @@ class Run:
     def _obey(self, router: int, words: Iterable[Word], now: float) -> None:
         for word in words:
             if isinstance(word, Send):
-                self._send(router, word.arrival, word.worker, now)
+                self._send(router, word, now)
             elif isinstance(word, Wake):
                 self._at(word.at_s, self._wake, router)
             elif self._setting.ask_s is None:
@@ -296,12 +298,17 @@ class Run:
                     now + self._setting.ask_s / 2, self._answer, router, word.arrival, word.workers
                 )
 
-    def _send(self, router: int, arrival: Arrival, number: int, now: float) -> None:
+    def _send(self, router: int, word: Send, now: float) -> None:
+        arrival, number = word.arrival, word.worker
+        worker = self._workers[number]
+        if worker.pending_s(now) > word.pending_max_s:
+            self._answer(now, router, arrival, (number,))
+            return
         self._views[router].sent(arrival, number, now)
-        done_s, cached = self._workers[number].accept(arrival, now)
+        done_s, cached = worker.accept(arrival, now)
         self.ttft_s[arrival.number] = done_s - arrival.at_s
         self.cached[arrival.number] = cached
-        self.work_s[number] += self._workers[number].service_s(arrival.tokens - cached)
+        self.work_s[number] += worker.service_s(arrival.tokens - cached)
         self._at(done_s, self._compute, router, arrival, number, cached)
 
     def _score(self) -> Score:

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from simulator.traces.lines import Fields, Row, collect, csv_lines, json_lines
-from simulator.traces.request import BLOCK_TOKENS, Trace
+from simulator.traces.request import BLOCK_TOKENS, Trace, blocks_of
 
 BAILIAN_BLOCK_TOKENS = 16
 _BAILIAN_GROUP = BLOCK_TOKENS // BAILIAN_BLOCK_TOKENS
@@ -117,20 +117,26 @@ class _Bailian:
             fields.number("timestamp"),
             tokens,
             fields.whole("output_length"),
-            _grouped(fields, tokens),
+            _grouped(fields, tokens, chat),
             session=root,
             tenant=fields.optional("type"),
         )
 
 
-def _grouped(fields: Fields, tokens: int) -> tuple[int, ...]:
-    """Keys of 512-token prefixes from keys of 16-token blocks: a chain, so order counts."""
+def _grouped(fields: Fields, tokens: int, chat: str) -> tuple[int, ...]:
+    """Keys of 512-token prefixes from keys of 16-token blocks: a chain, so order counts.
+
+    A recording may leave out the key of a last block that is not full.
+    """
     small = fields.keys("hash_ids")
-    if len(small) != -(-tokens // BAILIAN_BLOCK_TOKENS):
+    if len(small) not in (tokens // BAILIAN_BLOCK_TOKENS, -(-tokens // BAILIAN_BLOCK_TOKENS)):
         raise fields.error(f"{len(small)} keys for {tokens} tokens")
+    starts = range(0, len(small), _BAILIAN_GROUP)
+    groups = [",".join(map(str, small[start : start + _BAILIAN_GROUP])) for start in starts]
+    if len(groups) < blocks_of(tokens):
+        groups.append(f"the end of {chat}")
     keys, parent = [], b""
-    for start in range(0, len(small), _BAILIAN_GROUP):
-        group = ",".join(map(str, small[start : start + _BAILIAN_GROUP]))
+    for group in groups:
         parent = blake2b(parent + group.encode(), digest_size=8).digest()
         keys.append(int.from_bytes(parent, "big"))
     return tuple(keys)

@@ -35,6 +35,7 @@ from engine import core, inside
 from engine.core import EngineCore, EngineSpec, engine_args
 from engine.device import SUPPORTED_VLLM
 from engine.ports import LegEnd
+from engine.transfers import ReportReader
 from kv_transfer.vllm_nixl import VllmNixlPull
 
 HANDOFF = VllmNixlPull(lease_s=30, ucx_tls=None)
@@ -135,11 +136,12 @@ def test_outputs_have_the_fields_that_are_read() -> None:
 
 
 def test_statistics_have_the_fields_that_are_read() -> None:
-    stats = core._stats(SchedulerStats(kv_cache_usage=0.5))
+    reports = ReportReader()
+    stats = core._stats(SchedulerStats(kv_cache_usage=0.5), reports)
     assert stats is not None
     assert stats.kv_used == 0.5
     assert (stats.prefix_queried_tokens, stats.prefix_hit_tokens, stats.preemptions) == (0, 0, 0)
-    assert core._stats(None) is None
+    assert core._stats(None, reports) is None
 
 
 RICH = SamplingParams(

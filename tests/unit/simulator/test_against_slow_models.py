@@ -1,4 +1,4 @@
-"""The same small worlds computed twice: by the simulator, and step by step without its shortcuts."""
+"""Small worlds computed twice: by the simulator, and step by step without its shortcuts."""
 
 import heapq
 from dataclasses import replace
@@ -22,11 +22,13 @@ UNEVEN = EngineTimes(0, 0.010, 0.00016, 0, 0, 0.010, 0.001, 0.002, 0.003, 1e-5, 
 
 def steps_one_by_one(arrivals):
     """When each answer is complete, if every decode step is looked at."""
-    waiting, running, ends, now = sorted(arrivals), {}, {}, 0.0
+    waiting, running, ends, now = sorted(arrivals), {}, {}, -1.0
     while waiting or running:
-        if not running:
-            now = max(now, waiting[0][0])
-        while waiting and waiting[0][0] <= now:
+        # An idle engine begins with the first that comes; others join at the ends of steps.
+        idle = not running and waiting[0][0] > now
+        if idle:
+            now = waiting[0][0]
+        while waiting and waiting[0][0] <= now and not (idle and running):
             _, number, tokens, answer = waiting.pop(0)
             running[number] = [tokens, answer]
         now += UNEVEN.step_s(len(running), sum(tokens for tokens, _ in running.values()))

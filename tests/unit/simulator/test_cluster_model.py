@@ -119,7 +119,7 @@ def test_an_empty_trace_is_refused():
 # --- always ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(st.floats(0, 2), st.integers(1, 3000), st.integers(1, 400), st.integers(0, 3)),

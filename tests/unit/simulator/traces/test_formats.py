@@ -96,6 +96,14 @@ def test_bailian_groups_small_blocks_into_chains(tmp_path):
     assert (orphan.session, orphan.tenant) == ("99", "text")
 
 
+def test_bailian_without_the_keys_of_unfinished_blocks(tmp_path):
+    head = list(range(32))
+    text = lines(bailian(1, -1, 0.5, 520, head), bailian(2, -1, 0.5, 520, head))
+    first, second = read_bailian(written(tmp_path, text)).requests
+    assert first.blocks[0] == second.blocks[0]
+    assert first.blocks[1] != second.blocks[1]
+
+
 @pytest.mark.parametrize(
     ("reader", "text", "line", "why"),
     [
