@@ -29,8 +29,8 @@ def quick() -> dict[str, Any]:
 async def _quick(cluster: ClusterOfTwo, tls: str | None) -> dict[str, Any]:
     async with HandingPair(cluster) as pair:
         await pair.prepare(WAYS, _WARM_TOKENS)
-        seen = await in_turns(pair, WAYS, [1024], rounds=3)
-        on_link = await _shaped(pair, [1.0], rounds=2)
+        seen = await in_turns(pair, WAYS, [1024], rounds=2)
+        on_link = await _shaped(pair, [1.0], rounds=1)
         await pair.until_empty()
     return {**_keys(seen, on_link), "transports": tls, "unshaped": _by_length(seen)}
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from router.policy import affinity, costs, keys, prefill, rings
+from router.policy import affinity, costs, prefill, rings
 from router.policy.index import Shadow
-from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Ask, Send, Setting, View, Wake, Word
+from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Ask, Send, View, Wake, Word
 
 _FRESH_AHEAD_S = 0.1
 _BLIND_AHEAD_S = 1.0
@@ -22,10 +22,12 @@ class DeskRouter:
     def __init__(self, view: View, *, ring_seed: int, may_ask: bool, facts: dict[str, Any]) -> None:
         setting = view.setting
         self._view = view
-        self._fresh = not setting.own_view and not setting.report_s or setting.routers == 1
+        self._fresh = setting.routers == 1 and not setting.report_s
         self._mask = (1 << setting.workers) - 1
         # Each router sees its share of what a cache holds.
-        blocks = setting.cache_tokens // BLOCK_TOKENS // (setting.routers if setting.own_view else 1)
+        blocks = (
+            setting.cache_tokens // BLOCK_TOKENS // (setting.routers if setting.own_view else 1)
+        )
         self._shadow = Shadow(setting.workers, blocks)
         rules = prefill.DeskRules(
             affinity.Rules(slo_s=setting.slo_s, **facts),

@@ -45,9 +45,7 @@ def at_rate(arrivals: list[Arrival], per_s: float) -> list[Arrival]:
     """The same requests with all gaps scaled, so that so many come per second on average."""
     start, span = arrivals[0].at_s, arrivals[-1].at_s - arrivals[0].at_s
     scale = len(arrivals) / per_s / span
-    return [
-        Arrival(a.number, (a.at_s - start) * scale, a.tokens, a.blocks) for a in arrivals
-    ]
+    return [Arrival(a.number, (a.at_s - start) * scale, a.tokens, a.blocks) for a in arrivals]
 
 
 def _fields(line: str) -> tuple[float, int, tuple[int, ...]]:

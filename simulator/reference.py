@@ -118,7 +118,6 @@ class Worker:
         self.cache = Cache(setting.cache_tokens // BLOCK_TOKENS)
         self.free_at_s = 0.0
         self._held: dict[int, tuple[float, float]] = {}
-        self.hold_share = 0.17
 
     def pending_s(self, now: float) -> float:
         return max(self.free_at_s - now, 0.0)
@@ -134,12 +133,14 @@ class Worker:
     def service_s(self, new_tokens: int) -> float:
         return self._setting.fixed_s + self._setting.token_s * new_tokens
 
-    def answer(self, arrival: Arrival, number: int, until_s: float, now: float) -> Answer:
-        """Answers from memory; places held for requests that were asked about before count."""
+    def answer(
+        self, arrival: Arrival, number: int, until_s: float, chance: float, now: float
+    ) -> Answer:
+        """Answers from memory. Places held for earlier questions count by their chance of use."""
         self._held = {n: h for n, h in self._held.items() if h[0] > now}
         pending = self.pending_s(now) + sum(work for _, work in self._held.values())
         cached = min(self.cache.match(arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
-        self._held[arrival.number] = (until_s, self.hold_share * self.service_s(arrival.tokens - cached))
+        self._held[arrival.number] = (until_s, chance * self.service_s(arrival.tokens - cached))
         return Answer(number, pending, cached)
 
 
@@ -263,15 +264,14 @@ class Run:
 
     def _answer(self, now: float, router: int, arrival: Arrival, workers: tuple[int, ...]) -> None:
         held_s = now + (self._setting.ask_s or 0.0)
-        answers = [self._workers[w].answer(arrival, w, held_s, now) for w in workers]
+        chance = 1 / len(workers)
+        answers = [self._workers[w].answer(arrival, w, held_s, chance, now) for w in workers]
         self._at(held_s, self._hear, router, arrival, answers)
 
     def _hear(self, now: float, router: int, arrival: Arrival, answers: list[Answer]) -> None:
         self._obey(router, self._routers[router].answered(arrival, answers, now), now)
 
-    def _compute(
-        self, now: float, router: int, arrival: Arrival, worker: int, cached: int
-    ) -> None:
+    def _compute(self, now: float, router: int, arrival: Arrival, worker: int, cached: int) -> None:
         self._open -= 1
         self._obey(router, self._routers[router].computed(arrival, worker, cached, now), now)
 

@@ -1,4 +1,4 @@
-"""Which prefill worker gets a request: priced affinity over a candidate set as wide as the view is good.
+"""Which prefill worker gets a request: priced affinity over a set as wide as the view is good.
 
 The cost of a worker is its predicted TTFT plus a *price* on work: the prefill it would have to
 repeat, and the prefix that followers will miss when the request strays from where they will look.
@@ -21,13 +21,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 from router.policy.costs import PrefillCurve
 from router.policy.index import Levels
 
 _PRICE_MAX = 8.0
-_PER_LEVEL = 2
-"""Least loaded workers considered among those that hold equally much."""
+_IDLE_CONSIDERED = 2
+"""Least loaded workers considered beside the warm ones."""
 _LEVELS_MAX = 4
 """Longest matches considered; shorter ones are no better than an empty cache nearby."""
 
@@ -53,11 +55,14 @@ class Rules:
     """How much affinity is worth; fitted in the reference setting, see the decision record."""
 
     slo_s: float = 5.0
-    slo_share: float = 1.0
-    """Of the SLO, what queue and prefill may use before the smaller predicted TTFT wins."""
+    slo_share: float = float("inf")
+    """Of what is left of the promise, the part that queue and prefill may use before the smallest
+    predicted TTFT wins. Without bound by default: the price already decides when to leave, and a
+    hard switch gives away hits just when the pool can least afford it."""
     price_per_slo: float = 5.0
     """Price of work at a mean backlog of one SLO."""
-    price_min: float = 0.0
+    price_min_exact: float = 1.5
+    """Price in an idle pool where it is exactly known what is cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +106,8 @@ class Prompt:
     """A match up to here says nothing: the whole pool shares it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One worker as it was weighed."""
+class Candidate(NamedTuple):
+    """One worker as it was weighed; a tuple, as a dozen are made per decision."""
 
     worker: int
     cached_tokens: float
@@ -127,11 +131,12 @@ class Choice:
         return next(c for c in self.candidates if c.worker == self.worker)
 
 
-def price(queue_s: Sequence[float], open_mask: int, rules: Rules) -> float:
+def price(queue_s: Sequence[float], open_mask: int, rules: Rules, *, exact: bool) -> float:
     """What a second of repeated work costs: it grows with the mean backlog."""
-    loads = [q for worker, q in enumerate(queue_s) if open_mask >> worker & 1]
-    mean_s = sum(loads) / max(len(loads), 1)
-    return min(rules.price_min + rules.price_per_slo * mean_s / rules.slo_s, _PRICE_MAX)
+    least = rules.price_min_exact if exact else 0.0
+    workers = _members(open_mask)
+    mean_s = sum(map(queue_s.__getitem__, workers)) / max(len(workers), 1)
+    return min(least + rules.price_per_slo * mean_s / rules.slo_s, _PRICE_MAX)
 
 
 def choose(
@@ -150,14 +155,13 @@ def choose(
         soonest = min(weighed, key=_by_ttft)
         if soonest.ttft_s <= prompt.left_s * rules.slo_share:
             return Choice(soonest.worker, Why.SLO, at_price, tuple(weighed))
-    return Choice(best.worker, _why(best, weighed, prompt, held), at_price, tuple(weighed))
+    return Choice(best.worker, _why(best, weighed, held), at_price, tuple(weighed))
 
 
-def whom_to_ask(choice: Choice, pool: Pool, most: int = 6) -> tuple[int, ...]:
-    """The candidates whose answers can change the choice: the cheapest, then the least loaded."""
-    order = [c.worker for c in sorted(choice.candidates, key=_by_cost)][: max(most // 2, 2)]
-    idle = sorted(_open(pool), key=pool.queue_s.__getitem__)
-    return tuple(dict.fromkeys([*order, *idle]))[:most]
+def whom_to_ask(homes: Sequence[int], choice: Choice, most: int = 6) -> tuple[int, ...]:
+    """The homes, where every router's requests for this prefix are, then the cheapest others."""
+    cheapest = (c.worker for c in sorted(choice.candidates, key=_by_cost))
+    return tuple(dict.fromkeys([*homes, *cheapest]))[:most]
 
 
 def choose_answered(
@@ -187,29 +191,44 @@ def _by_ttft(c: Candidate) -> tuple[float, float]:
     return c.ttft_s, c.queue_s
 
 
-def _open(pool: Pool) -> list[int]:
-    return [w for w in range(len(pool.queue_s)) if pool.open_mask >> w & 1]
+@lru_cache(maxsize=1024)
+def _members(mask: int) -> tuple[int, ...]:
+    """The positions in a mask; masks of pools repeat for as long as membership does."""
+    return tuple(w for w in range(mask.bit_length()) if mask >> w & 1)
 
 
 def _considered(prompt: Prompt, pool: Pool, levels: Levels) -> list[int]:
     """Homes, the least loaded of each of the longest matches, and the least loaded of the rest."""
-    order = sorted(_open(pool), key=pool.queue_s.__getitem__)
-    found = [] if pool.fresh else [w for w in prompt.homes if pool.open_mask >> w & 1]
-    rest = pool.open_mask
+    open_mask = pool.open_mask
+    order = sorted(_members(open_mask), key=pool.queue_s.__getitem__)
+    found = [] if pool.fresh else [w for w in prompt.homes if open_mask >> w & 1]
+    rest = open_mask
     for _, mask in levels[:_LEVELS_MAX]:
-        found += _first(order, mask)
+        found += _first(order, mask & open_mask, 1)
         rest &= ~mask
-    found += _first(order, rest)
+    found += _first(order, rest, _IDLE_CONSIDERED)
     return list(dict.fromkeys(found))
 
 
-def _first(order: Sequence[int], mask: int) -> list[int]:
+def _first(order: Sequence[int], mask: int, most: int) -> list[int]:
+    """The least loaded workers of a mask."""
+    if mask.bit_count() <= most:
+        return _few(mask)
     found: list[int] = []
     for worker in order:
         if mask >> worker & 1:
             found.append(worker)
-            if len(found) == _PER_LEVEL:
+            if len(found) == most:
                 break
+    return found
+
+
+def _few(mask: int) -> list[int]:
+    found: list[int] = []
+    while mask:
+        last = mask & -mask
+        found.append(last.bit_length() - 1)
+        mask ^= last
     return found
 
 
@@ -221,15 +240,19 @@ def _held(prompt: Prompt, levels: Levels) -> Levels:
 def _weigh(
     worker: int, prompt: Prompt, pool: Pool, held: Levels, reuse: Reuse, at_price: float
 ) -> Candidate:
-    cached = float(next((t for t, mask in held if mask >> worker & 1), 0))
-    lost = 0.0
+    cached, lost, bit = 0.0, 0.0, 1 << worker
+    for tokens, mask in held:
+        if mask & bit:
+            cached = tokens
+            break
     if not pool.fresh:
         cached, lost = _expected(worker, prompt, held, cached, reuse)
-    curve, queue_s = pool.curves[worker], pool.queue_s[worker]
-    work_s = curve.seconds(prompt.tokens - cached, cached)
-    ttft_s = queue_s + work_s
-    cost_s = ttft_s + at_price * work_s + (1 + at_price) * curve.token_s * lost
-    return Candidate(worker, cached, queue_s, ttft_s, cost_s)
+    fixed_s, token_s, pair_s = pool.curves[worker]
+    new, queue_s = prompt.tokens - cached, pool.queue_s[worker]
+    # PrefillCurve.seconds, written out: this runs a dozen times per decision.
+    work_s = fixed_s + new * (token_s + pair_s * (cached + new / 2))
+    cost_s = queue_s + (1 + at_price) * (work_s + token_s * lost)
+    return Candidate(worker, cached, queue_s, queue_s + work_s, cost_s)
 
 
 def _expected(
@@ -249,7 +272,7 @@ def _expected(
     return max(cached, hoped), lost
 
 
-def _why(best: Candidate, weighed: Sequence[Candidate], prompt: Prompt, held: Levels) -> Why:
+def _why(best: Candidate, weighed: Sequence[Candidate], held: Levels) -> Why:
     if len(weighed) == 1:
         return Why.ONLY
     warmest = max(c.cached_tokens for c in weighed)

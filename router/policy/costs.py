@@ -9,9 +9,9 @@ depend on an error below some percent; the tracked error says how far to trust a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _FORGETTING = 0.99
 _OUTLIER = 4.0
@@ -19,6 +19,9 @@ _OUTLIER = 4.0
 _TRUSTED_AFTER = 8
 """Samples before outliers are told from ignorance."""
 _ERROR_MEMORY = 0.95
+_SECONDS_MAX = 1e5
+_SCALED_MAX = 1e5
+"""In units of a form's scale, so a hundred million tokens."""
 _COVARIANCE_MAX = 1e6
 """Forgetting without new information would let the covariance grow without bound."""
 
@@ -47,7 +50,7 @@ class Fit:
         self._covariance = [[float(i == j) for j in range(size)] for i in range(size)]
         self.samples = 0
         self.ignored = 0
-        """Measurements that could not be true: not finite, or not positive."""
+        """Measurements that could not be true: negative, not finite, or beyond all bounds."""
         self.relative_error = 0.0
         """Of the predictions made before each measurement, recent ones counting more."""
 
@@ -62,10 +65,10 @@ class Fit:
 
     def learn(self, features: Sequence[float], seconds: float) -> None:
         """One measurement. Nonsense is counted and ignored."""
-        if not (math.isfinite(seconds) and seconds > 0 and all(map(math.isfinite, features))):
+        x = self._scaled(features)
+        if not (0 < seconds < _SECONDS_MAX and all(0 <= f < _SCALED_MAX for f in x)):
             self.ignored += 1
             return
-        x = self._scaled(features)
         predicted = self._sum(x)
         off = seconds - predicted
         self._track(abs(off) / seconds)
@@ -83,7 +86,9 @@ class Fit:
         p = self._covariance
         px = [sum(a * b for a, b in zip(row, x, strict=True)) for row in p]
         gain = 1.0 / (_FORGETTING + sum(a * b for a, b in zip(x, px, strict=True)))
-        self._weights = [max(w + v * gain * off, 0.0) for w, v in zip(self._weights, px, strict=True)]
+        self._weights = [
+            max(w + v * gain * off, 0.0) for w, v in zip(self._weights, px, strict=True)
+        ]
         grown = sum(row[i] for i, row in enumerate(p)) < _COVARIANCE_MAX
         keep = _FORGETTING if grown else 1.0
         size = range(len(x))
@@ -118,8 +123,7 @@ class WorkerCosts:
         return PrefillCurve(*self.prefill.coefficients)
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillCurve:
+class PrefillCurve(NamedTuple):
     """Prefill time as a function, per worker."""
 
     fixed_s: float

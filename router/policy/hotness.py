@@ -61,10 +61,11 @@ class Hotness:
         share = self._share(key)
         if share > 2 / self._workers:
             self._split.add(key)
+        blocks = min(BLOCKS_MIN, len(keys)) + len(path) - 1
         copies = 2
-        if share > 2 / self._workers and BLOCKS_MIN + len(path) - 1 >= len(keys):
+        if share > 2 / self._workers and blocks == min(len(keys), BLOCKS_MAX):
             copies = min(self._workers, 1 + int(share * self._workers))
-        return RoutingKey(key, BLOCKS_MIN + len(path) - 1, share, copies)
+        return RoutingKey(key, blocks, share, copies)
 
     def _path(self, keys: Sequence[int]) -> tuple[int, ...]:
         """The keys from the shortest routing key to the one in force."""

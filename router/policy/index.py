@@ -78,18 +78,24 @@ class Holders:
     def levels(self, blocks: Sequence[int], among: int) -> Levels:
         """How far the leading blocks match on the workers of a mask."""
         found: list[tuple[int, int]] = []
-        masks = self._masks
-        for count, block in enumerate(blocks):
-            still = among & masks.get(block, 0)
-            if still != among:
-                if count:
-                    found.append((count, among & ~still))
-                among = still
-                if not among:
-                    break
-        if among and blocks:
-            found.append((len(blocks), among))
-        return tuple(reversed(found))
+        get, count, last = self._masks.get, 0, None
+        for block in blocks:
+            mask = get(block, 0)
+            # Equal masks are one object, and along a prompt most are equal.
+            if mask is not last:
+                last = mask
+                still = among & mask
+                if still != among:
+                    if count:
+                        found.append((count, among & ~still))
+                    among = still
+                    if not among:
+                        break
+            count += 1
+        if among and count:
+            found.append((count, among))
+        found.reverse()
+        return tuple(found)
 
     def _shared(self, mask: int) -> int:
         """Equal masks as one object: 64 workers make integers of 48 bytes."""

@@ -11,13 +11,14 @@ words that the caller carries out at once, and hears what became of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from router.policy import affinity
 from router.policy.affinity import Choice, Pool, Prompt, Reuse, Rules
 from router.policy.costs import PrefillCurve
 from router.policy.hotness import Hotness
 from router.policy.index import Levels
+from router.policy.keys import ROUTING_BLOCK_TOKENS
 from router.policy.rings import Rings
 from router.policy.waiting import Kept, Place, WaitingRoom
 
@@ -118,7 +119,7 @@ class PrefillDesk:
             self._room.add(request)
             return []
         self._rounds[request.number] = 0
-        return [Ask(request, affinity.whom_to_ask(choice, self._pool(state), self._rules.ask_most))]
+        return [Ask(request, affinity.whom_to_ask(request.homes, choice, self._rules.ask_most))]
 
     def released(self, state: State, now: float) -> list[Send | Ask]:
         """Something changed: who can be sent now."""
@@ -132,7 +133,7 @@ class PrefillDesk:
             choices[request.number] = choice
             return Place(choice.worker, choice.chosen.ttft_s - choice.chosen.queue_s)
 
-        price = affinity.price(state.queue_s, state.open_mask, self._rules.rules)
+        price = self._price(state)
         sent = self._room.release(state.queue_s, state.open_mask, now, place)
         return [Send(request, at.worker, choices[request.number]) for request, at in sent]
 
@@ -142,7 +143,7 @@ class PrefillDesk:
         """The candidates' own words, or what a worker said when it refused."""
         facts = [(a.worker, a.queue_s, a.cached_tokens) for a in answers]
         queues = [a.queue_s for a in answers]
-        at_price = affinity.price(queues, (1 << len(queues)) - 1, self._rules.rules)
+        at_price = affinity.price(queues, (1 << len(queues)) - 1, self._rules.rules, exact=True)
         choice = affinity.choose_answered(
             self._prompt(request, now), facts, self._pool(state), self._rules.rules, at_price
         )
@@ -172,25 +173,26 @@ class PrefillDesk:
         if not request.keys:
             return request
         key = self._hotness.observe(request.keys)
-        homes = self._rings.candidates(key.key, key.copies)
-        routing_tokens = request.tokens // max(len(request.keys), 1)
-        known = (key.blocks - 1) * routing_tokens if len(request.keys) > 1 else 0
-        return Request(
-            request.number, request.due_s, request.tokens, request.keys, request.blocks,
-            request.block_tokens, homes, known,
-        )
+        # Who may ask has as many homes as questions: every router finds what another sent there.
+        copies = max(key.copies, self._rules.ask_most) if self._rules.may_ask else key.copies
+        homes = self._rings.candidates(key.key, copies)
+        known = (key.blocks - 1) * ROUTING_BLOCK_TOKENS
+        return replace(request, homes=homes, known_tokens=known)
 
     def _choose(
         self, request: Request, state: State, now: float, at_price: float | None = None
     ) -> Choice | None:
         rules, size = self._rules.rules, request.block_tokens
         if at_price is None:
-            at_price = affinity.price(state.queue_s, state.open_mask, rules)
+            at_price = self._price(state)
         levels = tuple((count * size, mask) for count, mask in self._match(request.blocks))
         prompt = self._prompt(request, now)
         return affinity.choose(
             prompt, self._pool(state), levels, rules, self.reuse.expected, at_price
         )
+
+    def _price(self, state: State) -> float:
+        return affinity.price(state.queue_s, state.open_mask, self._rules.rules, exact=state.fresh)
 
     def _pool(self, state: State) -> Pool:
         return Pool(state.queue_s, self._curves, state.open_mask, state.fresh)

@@ -26,10 +26,10 @@ class Ring:
     owners: tuple[int, ...]
     seed: int
 
-    def start(self, key: int) -> int:
-        """The index of the first point at or after the key."""
-        digest = xxhash.xxh64_intdigest(key.to_bytes(8, "little"), seed=self.seed)
-        return bisect_left(self.points, digest) % len(self.points)
+    def start(self, key: bytes) -> int:
+        """The index of the first point at or after the key's."""
+        at = bisect_left(self.points, xxhash.xxh64_intdigest(key, seed=self.seed))
+        return at if at < len(self.points) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,12 @@ class Rings:
 
     def candidates(self, key: int, count: int = 2) -> tuple[int, ...]:
         """Distinct workers in order of preference, as positions; fewer when there are no more."""
-        found: list[int] = []
-        walks = [(ring, ring.start(key)) for ring in self.rings]
-        wanted = min(count, len(self.workers))
+        data, wanted = key.to_bytes(8, "little"), min(count, len(self.workers))
+        walks = [(ring, ring.start(data)) for ring in self.rings]
+        found = list(dict.fromkeys(ring.owners[at] for ring, at in walks))
+        if len(found) == wanted:
+            return tuple(found)
+        found.clear()
         while len(found) < wanted:
             for number, (ring, at) in enumerate(walks):
                 if len(found) < wanted:

@@ -89,9 +89,7 @@ class WaitingRoom(Generic[_T]):
     def _room(self, queues: Sequence[float], open_mask: int) -> bool:
         return any(q <= self._ahead_s for w, q in enumerate(queues) if open_mask >> w & 1)
 
-    def _plan(
-        self, queues: list[float], now: float, choose: Chooser[_T]
-    ) -> list[_Planned[_T]]:
+    def _plan(self, queues: list[float], now: float, choose: Chooser[_T]) -> list[_Planned[_T]]:
         """List scheduling: each in order takes its place; who finds room there is sent."""
         sent: list[_Planned[_T]] = []
         real, blocked = list(queues), set[int]()

@@ -1,0 +1,220 @@
+"""Rival routing rules, restated from their papers or documentation, for the reference setting.
+
+Every rule sends a request at once, on what its router knows: seconds of work before a new request
+per worker, tokens cached per worker, and its own requests in flight. All get that knowledge in the
+same form, own dispatches since the last report included. Where a rule has a threshold, it is the
+published default.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+from router.policy import rings
+from simulator.reference import Answer, Arrival, Send, View, Word
+
+
+class Rule:
+    """One router that follows one rule. Ties go by chance, from a seed."""
+
+    def __init__(self, view: View, seed: int) -> None:
+        self.view = view
+        self.workers = range(view.setting.workers)
+        self.chance = random.Random(seed)
+        self.seed = seed
+        self.counts = [0] * view.setting.workers
+        self.tokens = [0] * view.setting.workers
+        """Prompt tokens in flight."""
+
+    def arrived(self, arrival: Arrival, now: float) -> Iterable[Word]:
+        worker = self.choose(arrival, now)
+        self.counts[worker] += 1
+        self.tokens[worker] += arrival.tokens
+        return (Send(arrival, worker),)
+
+    def computed(self, arrival: Arrival, worker: int, cached: int, now: float) -> Iterable[Word]:
+        self.counts[worker] -= 1
+        self.tokens[worker] -= arrival.tokens
+        return ()
+
+    def answered(self, arrival: Arrival, answers: Sequence[Answer], now: float) -> Iterable[Word]:
+        raise AssertionError("this rule asks nobody")
+
+    def woken(self, now: float) -> Iterable[Word]:
+        return ()
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        raise NotImplementedError
+
+    def ttft_s(self, arrival: Arrival, now: float, cached: Sequence[int]) -> list[float]:
+        """Predicted time to first token on each worker."""
+        queues, service_s = self.view.pending_s(now), self.view.service_s
+        return [q + service_s(arrival.tokens - c) for q, c in zip(queues, cached, strict=True)]
+
+    def least(self, costs: Sequence[float], among: Iterable[int] | None = None) -> int:
+        """The worker of the least cost."""
+        chance = self.chance.random
+        return min(self.workers if among is None else among, key=lambda w: (costs[w], chance()))
+
+    def homes(self, arrival: Arrival, count: int) -> tuple[int, ...]:
+        """Candidates of the prompt's first two blocks."""
+        return _rings(len(self.workers), self.seed).candidates(arrival.blocks[:2][-1], count)
+
+
+class RoundRobin(Rule):
+    """Each in turn."""
+
+    _last = 0
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        self._last = (self._last + 1) % len(self.workers)
+        return self._last
+
+
+class LeastWork(Rule):
+    """The least pending work, caches ignored."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        return self.least(self.view.pending_s(now))
+
+
+class PowerOfTwo(Rule):
+    """The less loaded of two workers taken by chance."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        return self.least(self.view.pending_s(now), self.chance.sample(self.workers, 2))
+
+
+class SingleHash(Rule):
+    """Where the prefix hashes to, whatever the load."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        return self.homes(arrival, 1)[0]
+
+
+class BoundedLoad(Rule):
+    """Consistent hashing with bounded load 1.25 (arXiv 1608.01350, as in KubeAI)."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        limit = 1.25 * (sum(self.counts) + 1) / len(self.workers)
+        order = self.homes(arrival, len(self.workers))
+        return next((w for w in order if self.counts[w] + 1 <= limit), order[0])
+
+
+class PrefixTree(Rule):
+    """SGLang's router: shortest queue when unbalanced, else the best match above a half."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        most, fewest = max(self.counts), min(self.counts)
+        if most - fewest > 32 and most > 1.1 * fewest:
+            return self.least(self.counts)
+        cached = self.view.cached_tokens(arrival)
+        if max(cached) > 0.5 * arrival.tokens:
+            return self.least([-float(c) for c in cached])
+        # The smallest tree is the one that was sent the least; in flight stands for it here.
+        return self.least(self.tokens)
+
+
+class MinTtft(Rule):
+    """Least predicted TTFT of all: Mooncake's Algorithm 1 without transfers, LMetric's P-token."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        return self.least(self.ttft_s(arrival, now, self.view.cached_tokens(arrival)))
+
+
+class TokensTimesBatch(Rule):
+    """LMetric's product: queued new tokens with this request's, times the batch with it."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        times = self.ttft_s(arrival, now, self.view.cached_tokens(arrival))
+        return self.least([t * (n + 1) for t, n in zip(times, self.counts, strict=True)])
+
+
+class Sticky(Rule):
+    """llm-d: at least 80 % cached, until that worker is 5 s further behind than the idlest."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        queues, cached = self.view.pending_s(now), self.view.cached_tokens(arrival)
+        warm = [w for w in self.workers if cached[w] >= 0.8 * arrival.tokens]
+        if warm:
+            best = self.least(queues, warm)
+            if queues[best] - min(queues) < 5.0:
+                return best
+        return self.least(self.ttft_s(arrival, now, cached))
+
+
+class Preble(Rule):
+    """Preble: the longest match where it is more than the rest, else least predicted TTFT."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        cached = self.view.cached_tokens(arrival)
+        longest = max(cached)
+        exploit = longest > arrival.tokens - longest
+        among = [w for w in self.workers if cached[w] == longest] if exploit else self.workers
+        return self.least(self.ttft_s(arrival, now, cached), among)
+
+
+class DualMap(Rule):
+    """DualMap: the longer match of two homes until half the SLO of work waits there (its code)."""
+
+    share = 0.5
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        first, second = self.homes(arrival, 2)
+        queues, cached = self.view.pending_s(now), self.view.cached_tokens(arrival)
+        if cached[first] == cached[second]:
+            return self.least(queues, (first, second))
+        warm = first if cached[first] > cached[second] else second
+        if queues[warm] <= self.share * self.view.setting.slo_s:
+            return warm
+        return self.least(self.ttft_s(arrival, now, cached), (first, second))
+
+
+class DualMapPaper(DualMap):
+    """The same with the paper's switch: at the whole SLO."""
+
+    share = 1.0
+
+
+class Dynamo(Rule):
+    """Dynamo: blocks to prefill here with this request's, plus blocks held by those in flight."""
+
+    def choose(self, arrival: Arrival, now: float) -> int:
+        times = self.ttft_s(arrival, now, self.view.cached_tokens(arrival))
+        per_token_s = self.view.setting.token_s
+        return self.least([t / per_token_s + n for t, n in zip(times, self.tokens, strict=True)])
+
+
+RULES: dict[str, type[Rule]] = {
+    "round robin": RoundRobin,
+    "least work": LeastWork,
+    "power of two": PowerOfTwo,
+    "single hash": SingleHash,
+    "bounded load 1.25": BoundedLoad,
+    "prefix tree": PrefixTree,
+    "min TTFT": MinTtft,
+    "tokens x batch": TokensTimesBatch,
+    "sticky 80 %": Sticky,
+    "Preble": Preble,
+    "DualMap": DualMap,
+    "DualMap, full SLO": DualMapPaper,
+    "Dynamo": Dynamo,
+}
+
+
+def maker(rule: type[Rule], seed: int) -> Callable[[View, int], Rule]:
+    """Makes the routers of one run: one ring seed for all, own chance for each."""
+
+    def make(view: View, number: int) -> Rule:
+        router = rule(view, seed)
+        router.chance = random.Random(seed * 1000 + number)
+        return router
+
+    return make
+
+
+@lru_cache(maxsize=256)
+def _rings(workers: int, seed: int) -> rings.Rings:
+    return rings.build([f"worker-{n:03}" for n in range(workers)], seed=seed)

@@ -1,0 +1,117 @@
+"""The choice of a prefill worker: affinity has a price, and a view of a quality."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy.affinity import (
+    Pool,
+    Prompt,
+    Reuse,
+    Rules,
+    Why,
+    choose,
+    choose_answered,
+    price,
+    whom_to_ask,
+)
+from router.policy.costs import PrefillCurve
+
+CURVE = PrefillCurve(0.01, 1e-4)
+RULES = Rules()
+
+
+def pool(*queue_s, fresh=True, open_mask=None):
+    mask = (1 << len(queue_s)) - 1 if open_mask is None else open_mask
+    return Pool(queue_s, [CURVE] * len(queue_s), mask, fresh)
+
+
+def prompt(tokens=10_000, homes=(0, 1), left_s=5.0):
+    return Prompt(tokens, homes, left_s, 512)
+
+
+def chosen(request, there, levels=(), at_price=1.0, reuse=None, rules=RULES):
+    return choose(request, there, levels, rules, reuse or Reuse(), at_price)
+
+
+def test_the_warmest_wins_until_its_queue_costs_more_than_it_saves() -> None:
+    levels = ((8_000, 0b10),)
+    assert chosen(prompt(), pool(0.0, 1.5), levels).worker == 1
+    choice = chosen(prompt(), pool(0.0, 1.7), levels)
+    assert (choice.worker, choice.why) == (0, Why.CHEAPER)
+    assert chosen(prompt(), pool(0.0, 1.7), levels, at_price=2.0).worker == 1
+
+
+def test_between_equals_the_less_loaded() -> None:
+    assert chosen(prompt(), pool(0.3, 0.2, 0.1), ((8_000, 0b011),)).worker == 1
+    choice = chosen(prompt(), pool(0.3, 0.2, 0.1))
+    assert (choice.worker, choice.why) == (2, Why.LEAST_LOADED)
+
+
+def test_a_fresh_view_takes_the_whole_pool_and_a_blind_one_stays_home() -> None:
+    assert chosen(prompt(), pool(0.5, 0.5, 0.0)).worker == 2
+    choice = chosen(prompt(), pool(0.5, 0.5, 0.0, fresh=False))
+    assert (choice.worker, choice.why) == (0, Why.HOME)
+
+
+def test_blind_short_prompts_balance_and_long_ones_stay() -> None:
+    there = pool(0.6, 0.6, 0.1, fresh=False)
+    assert chosen(prompt(tokens=600), there).worker == 2
+    assert chosen(prompt(tokens=20_000), there).worker == 0
+
+
+def test_without_reuse_blind_routing_is_least_loaded() -> None:
+    there = pool(0.2, 0.6, 0.1, fresh=False)
+    assert chosen(prompt(tokens=20_000), there, reuse=Reuse().scaled(0.0)).worker == 2
+
+
+def test_a_share_of_the_promise_may_be_set_as_a_limit() -> None:
+    levels, there = ((9_000, 0b10),), pool(0.0, 2.7)
+    rules = Rules(slo_share=0.5)
+    assert chosen(prompt(), there, levels, at_price=8.0).worker == 1
+    choice = chosen(prompt(), there, levels, at_price=8.0, rules=rules)
+    assert (choice.worker, choice.why) == (0, Why.SLO)
+
+
+def test_only_open_workers_count_and_none_is_an_answer() -> None:
+    choice = chosen(prompt(), pool(0.0, 9.0, open_mask=0b10), ((9_000, 0b01),))
+    assert (choice.worker, choice.why) == (
+        1,
+        Why.CHEAPER if len(choice.candidates) > 1 else Why.ONLY,
+    )
+    assert chosen(prompt(), pool(0.0, open_mask=0)) is None
+
+
+def test_the_price_grows_with_the_backlog_and_is_bounded() -> None:
+    prices = [price((q, q, 99.0), 0b011, RULES, exact=False) for q in (0.0, 1.0, 2.0, 1e9)]
+    assert prices[0] == 0.0
+    assert prices == sorted(prices)
+    assert prices[-1] == 8.0
+
+
+def test_asking_homes_first_and_deciding_on_their_word() -> None:
+    choice = chosen(prompt(homes=(2, 1, 0)), pool(0.1, 0.2, 0.3, 0.0, fresh=False))
+    asked = whom_to_ask((2, 1, 0), choice, most=3)
+    assert asked == (2, 1, 0)
+    answers = [(2, 1.0, 9_000), (1, 0.0, 0), (0, 4.0, 10_000)]
+    decided = choose_answered(prompt(), answers, pool(0.1, 0.2, 0.3, 0.0), RULES, 1.0)
+    assert (decided.worker, decided.chosen.queue_s) == (2, 1.0)
+
+
+@given(
+    st.lists(st.floats(0, 20), min_size=2, max_size=12),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 4095)), max_size=5),
+    st.floats(0, 8),
+    st.integers(1, 20_480),
+)
+def test_the_short_list_is_as_good_as_the_whole_pool(queues, raw, at_price, tokens) -> None:
+    levels, left = [], (1 << len(queues)) - 1
+    for blocks, mask in sorted(raw, reverse=True):
+        if mask & left and blocks not in [b // 512 for b, _ in levels]:
+            levels.append((blocks * 512, mask & left))
+            left &= ~mask
+    choice = chosen(prompt(tokens), pool(*queues), tuple(levels[:4]), at_price)
+    held = {w: min(b, tokens) for b, m in levels[:4] for w in range(12) if m >> w & 1 and b > 512}
+    best = min(
+        q + (1 + at_price) * CURVE.seconds(tokens - held.get(w, 0), 0) for w, q in enumerate(queues)
+    )
+    assert choice.chosen.cost_s <= best + 1e-9

@@ -1,0 +1,40 @@
+"""Names of prefixes: equal exactly for equal prefixes, everywhere and always."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy import keys
+
+TOKENS = st.lists(st.integers(0, 2**31), max_size=40)
+
+
+def test_keys_are_the_same_in_every_process() -> None:
+    made = keys.of_tokens(range(8), 4, keys.salt("m"))
+    assert made == (669236751325985710, 692241089625731401)
+
+
+@given(TOKENS, TOKENS, TOKENS)
+def test_a_prefix_has_one_name_whatever_follows(head, one, other) -> None:
+    start, whole = keys.salt("m"), len(head) // 4
+    left, right = (keys.of_tokens(head + tail, 4, start) for tail in (one, other))
+    assert left[:whole] == right[:whole]
+    assert len(left) == (len(head) + len(one)) // 4
+
+
+@given(TOKENS.filter(lambda t: len(t) >= 4), st.integers(0, 3), st.integers(1, 9))
+def test_one_other_token_renames_all_that_follows(tokens, at, more) -> None:
+    changed = [*tokens[:at], tokens[at] + more, *tokens[at + 1 :]]
+    before, after = (keys.of_tokens(t, 4, keys.salt("m")) for t in (tokens, changed))
+    assert not set(before) & set(after)
+
+
+def test_what_must_not_be_shared_has_other_names() -> None:
+    salts = [("m",), ("n",), ("m", "lora"), ("m", "", "tenant"), ("m", "l", "ora"), ("ml", "ora")]
+    assert len({keys.salt(*parts) for parts in salts}) == len(salts)
+
+
+@given(st.lists(st.integers(-(2**64), 2**64), min_size=1, max_size=20))
+def test_ready_hashes_make_chained_keys_of_60_bits(hashes) -> None:
+    made = keys.of_hashes(hashes, 7)
+    assert len(made) == len(hashes) == len(set(made))
+    assert all(0 <= key < 2**60 for key in made)
