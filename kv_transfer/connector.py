@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 # An engine that only waits for transfers is stepped again and again, 700 times a second. Waiting
-# here for the news of the mover frees the core and hears of a landing at once. New requests wait, by
-# little at first and by more in a long wait: each step costs two processes 1 to 2 ms.
+# here for the mover frees the core and hears of a landing at once. New requests wait for it, too:
+# a little at first, more in a long wait, since each step costs two processes 1 to 2 ms.
 _IDLE_WAIT_S, _IDLE_WAIT_MAX_S = 0.004, 0.02
 _IDLE_STEPS = 5
 """So many idle steps in a row lengthen the wait by its first length."""
