@@ -1,19 +1,24 @@
 """Rival routing rules, restated from their papers or documentation, for the reference setting.
 
-Every rule sends a request at once, on what its router knows: seconds of work before a new request
-per worker, tokens cached per worker, and its own requests in flight. All get that knowledge in the
-same form, own dispatches since the last report included. Where a rule has a threshold, it is the
-published default.
+Every rule knows what its router knows: seconds of work before a new request per worker, tokens
+cached per worker, and its own requests in flight. All get that knowledge in the same form, own
+dispatches since the last report included, and all but one send at once. Where a rule has a
+threshold, it is the published default.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from router.policy import rings
-from simulator.reference import Answer, Arrival, Send, View, Word
+from simulator import desk
+from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Send, View, Wake, Word
+
+_TICK_S = 1e-6
+"""After the moment at which a worker has room, so that rounding leaves no doubt."""
 
 
 class Rule:
@@ -48,9 +53,13 @@ class Rule:
     def choose(self, arrival: Arrival, now: float) -> int:
         raise NotImplementedError
 
+    def queues_s(self, now: float) -> list[float]:
+        """Seconds of work before a new request, per worker."""
+        return self.view.pending_s(now)
+
     def ttft_s(self, arrival: Arrival, now: float, cached: Sequence[int]) -> list[float]:
         """Predicted time to first token on each worker."""
-        queues, service_s = self.view.pending_s(now), self.view.service_s
+        queues, service_s = self.queues_s(now), self.view.service_s
         return [q + service_s(arrival.tokens - c) for q, c in zip(queues, cached, strict=True)]
 
     def least(self, costs: Sequence[float], among: Iterable[int] | None = None) -> int:
@@ -163,7 +172,7 @@ class DualMap(Rule):
 
     def choose(self, arrival: Arrival, now: float) -> int:
         first, second = self.homes(arrival, 2)
-        queues, cached = self.view.pending_s(now), self.view.cached_tokens(arrival)
+        queues, cached = self.queues_s(now), self.view.cached_tokens(arrival)
         if cached[first] == cached[second]:
             return self.least(queues, (first, second))
         warm = first if cached[first] > cached[second] else second
@@ -176,6 +185,92 @@ class DualMapPaper(DualMap):
     """The same with the paper's switch: at the whole SLO."""
 
     share = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """One request in the router's queue for a worker, and its other home."""
+
+    arrival: Arrival
+    other: int
+    work_s: float
+
+
+class DualMapQueue(DualMap):
+    """DualMap with what it does to waiting requests; the router sends as little ahead as Baton's.
+
+    Longest hit first. When both homes of a new request are predicted beyond the SLO, the requests
+    that wait for them move to their own other homes where that is sooner and within the SLO, the
+    most gain first, until the rest fits; once, not recursively.
+    """
+
+    def __init__(self, view: View, seed: int) -> None:
+        super().__init__(view, seed)
+        self._ahead_s = desk.ahead_s(view.setting)
+        self._held: list[dict[int, _Held]] = [{} for _ in self.workers]
+        self._work_s = [0.0] * len(self.workers)
+        self._wakes_at_s = -1.0
+
+    def arrived(self, arrival: Arrival, now: float) -> Iterable[Word]:
+        times = self.ttft_s(arrival, now, self.view.cached_tokens(arrival))
+        homes, worker = self.homes(arrival, 2), self.choose(arrival, now)
+        self._hold(arrival, worker, sum(homes) - worker)
+        if min(times[home] for home in homes) > self.view.setting.slo_s:
+            for home in homes:
+                self._rebalance(home, now)
+        return self.woken(now)
+
+    def computed(self, arrival: Arrival, worker: int, cached: int, now: float) -> Iterable[Word]:
+        return self.woken(now)
+
+    def woken(self, now: float) -> Iterator[Word]:
+        for worker, held in enumerate(self._held):
+            while held and self.view.pending_s(now)[worker] <= self._ahead_s:
+                first = max(held, key=lambda n: (self._hit(held[n].arrival, worker), -n))
+                yield Send(self._take(worker, first).arrival, worker)
+        queues = self.view.pending_s(now)
+        waits = [q - self._ahead_s for q, held in zip(queues, self._held, strict=True) if held]
+        if waits and not now < self._wakes_at_s <= now + min(waits) + _TICK_S:
+            self._wakes_at_s = now + min(waits) + _TICK_S
+            yield Wake(self._wakes_at_s)
+
+    def queues_s(self, now: float) -> list[float]:
+        pending = self.view.pending_s(now)
+        return [q + work for q, work in zip(pending, self._work_s, strict=True)]
+
+    def _rebalance(self, worker: int, now: float) -> None:
+        queues, slo_s = self.queues_s(now), self.view.setting.slo_s
+        moves = []
+        for number, held in self._held[worker].items():
+            there_s = self._work(held.arrival, held.other)
+            moves.append((queues[worker] - queues[held.other] - there_s, number, there_s))
+        for _, number, there_s in sorted(moves, reverse=True):
+            queues = self.queues_s(now)
+            if queues[worker] <= slo_s:
+                return
+            held = self._held[worker][number]
+            if queues[held.other] + there_s < min(queues[worker], slo_s):
+                self._take(worker, number)
+                self._hold(held.arrival, held.other, worker)
+
+    def _hold(self, arrival: Arrival, worker: int, other: int) -> None:
+        work_s = self._work(arrival, worker)
+        self._held[worker][arrival.number] = _Held(arrival, other, work_s)
+        self._work_s[worker] += work_s
+
+    def _take(self, worker: int, number: int) -> _Held:
+        held = self._held[worker].pop(number)
+        # Rounding must not leave work where nothing waits.
+        left_s = self._work_s[worker] - held.work_s
+        self._work_s[worker] = left_s if self._held[worker] else 0.0
+        return held
+
+    def _hit(self, arrival: Arrival, worker: int) -> int:
+        cached = self.view.caches[worker].match(arrival.blocks) * BLOCK_TOKENS
+        return min(cached, arrival.tokens)
+
+    def _work(self, arrival: Arrival, worker: int) -> float:
+        return self.view.service_s(arrival.tokens - self._hit(arrival, worker))
 
 
 class Dynamo(Rule):
@@ -200,6 +295,7 @@ RULES: dict[str, type[Rule]] = {
     "Preble": Preble,
     "DualMap": DualMap,
     "DualMap, full SLO": DualMapPaper,
+    "DualMap+queue": DualMapQueue,
     "Dynamo": Dynamo,
 }
 

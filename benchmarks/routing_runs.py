@@ -82,11 +82,13 @@ def _load(arrivals: list[Arrival], rate: float, plan: Plan) -> dict[str, Any]:
     rivals = {n: {r: m for r, m in t.items() if r != BATON} for n, t in tables.items()}
     best_fresh = max(rivals["fresh"].values(), key=lambda m: m.attained)
     best_blind = max(rivals["blind"], key=lambda r: rivals["blind"][r].attained)
+    dualmaps = {r: m for r, m in rivals["blind"].items() if r.startswith("DualMap")}
     return {
         "r1_fresh": _rounded(tables["fresh"][BATON].attained),
         "r1_fresh_best_baseline": _rounded(best_fresh.attained),
         "r1_blind": _rounded(tables["blind"][BATON].attained),
-        "dualmap_blind": _rounded(tables["blind"]["DualMap"].attained),
+        "dualmap_blind": _rounded(max(m.attained for m in dualmaps.values())),
+        "dualmap_blind_each": {r: _rounded(m.attained) for r, m in dualmaps.items()},
         "r1_ask": _rounded(tables["ask"][BATON].attained),
         "best_blind_baseline": _rounded(rivals["blind"][best_blind].attained),
         "best_blind_baseline_name": best_blind,

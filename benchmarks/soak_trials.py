@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from baton.wire import worker_pb2 as wire
+from benchmarks.legs import Leg
 from benchmarks.soak_driver import Both, Driver
 from benchmarks.soak_faults import UNSPOILT, Spoil
 from benchmarks.soak_ledger import leaked
@@ -105,9 +106,14 @@ class Trials:
         mine = self._decode_look().get(taken.decode.leg.leg_id, ())
         assert mine, "prefill stopped before decode had blocks"
         left = await self.driver.submit(waiting, prefill)
-        await self._fenced_through(WRITE_DEADLINE_S + _AFTER_DEADLINE_S, mine)
+        broken = await self._fenced_through(WRITE_DEADLINE_S + _AFTER_DEADLINE_S, mine)
+        landed = self._has_landed(taken.decode.leg)
         await taken.decode.worker.link.abort(taken.decode.leg)
-        await self._fenced_through(_TAIL_S, mine)
+        broken += await self._fenced_through(_TAIL_S, mine)
+        if landed:
+            self._count("stops_too_late")
+        else:
+            self.fence_broken += broken
         self.driver.tally.ends["deadline"] += 1
         await self._go_on(prefill, taken, kill=kill)
         await self._finish(waiting, left)
@@ -119,15 +125,22 @@ class Trials:
         alone = replace(first, number=next(self.numbers), spoil=UNSPOILT, way=Way.SOLO_PREFILL)
         await self._finish(alone, await self.driver.submit(alone, prefill))
 
-    async def _fenced_through(self, seconds: float, mine: tuple[int, ...]) -> None:
-        """None of these blocks may be free meanwhile; others are served."""
-        until = time.monotonic() + seconds
+    def _has_landed(self, decode: Leg) -> bool:
+        """Whether everything was in place before prefill stopped: where a write is a copy by the
+        kernel it may be done, notice and all, when it has been posted. Then nothing is fenced."""
+        answers = not decode.events.empty()
+        return answers and decode.leg_id not in self.crew.decode.probe.look().failed_loads
+
+    async def _fenced_through(self, seconds: float, mine: tuple[int, ...]) -> int:
+        """How often one of these blocks was free meanwhile; others are served."""
+        until, broken = time.monotonic() + seconds, 0
         while time.monotonic() < until:
             alone = replace(self._planned(), question=0, way=Way.SOLO_DECODE)
             await self.driver.ask(alone)
             references = self.crew.decode.probe.references()
-            self.fence_broken += sum(references[block] == 0 for block in mine)
+            broken += sum(references[block] == 0 for block in mine)
             await asyncio.sleep(0.1)
+        return broken
 
     def _decode_look(self) -> dict[str, tuple[int, ...]]:
         return dict(self.crew.decode.probe.look().held)

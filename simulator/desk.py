@@ -8,7 +8,7 @@ from typing import Any
 
 from router.policy import affinity, costs, prefill, rings
 from router.policy.index import Shadow
-from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Ask, Send, View, Wake, Word
+from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Ask, Send, Setting, View, Wake, Word
 
 _FRESH_AHEAD_S = 0.1
 _BLIND_AHEAD_S = 1.0
@@ -22,7 +22,7 @@ class DeskRouter:
     def __init__(self, view: View, *, ring_seed: int, may_ask: bool, facts: dict[str, Any]) -> None:
         setting = view.setting
         self._view = view
-        self._fresh = setting.routers == 1 and not setting.report_s
+        self._fresh = _is_fresh(setting)
         self._mask = (1 << setting.workers) - 1
         # Each router sees its share of what a cache holds.
         blocks = (
@@ -31,7 +31,7 @@ class DeskRouter:
         self._shadow = Shadow(setting.workers, blocks)
         rules = prefill.DeskRules(
             affinity.Rules(slo_s=setting.slo_s, **facts),
-            ahead_s=_FRESH_AHEAD_S if self._fresh else _BLIND_AHEAD_S,
+            ahead_s=ahead_s(setting),
             may_ask=may_ask,
         )
         curve = costs.PrefillCurve(setting.fixed_s, setting.token_s)
@@ -87,6 +87,15 @@ class DeskRouter:
     def _ask(self, word: prefill.Ask) -> Ask:
         self._asked[word.request.number] = word.request, {}
         return Ask(self._arrivals[word.request.number], word.workers)
+
+
+def ahead_s(setting: Setting) -> float:
+    """Work that a worker gets ahead: less where the router knows the moment it runs dry."""
+    return _FRESH_AHEAD_S if _is_fresh(setting) else _BLIND_AHEAD_S
+
+
+def _is_fresh(setting: Setting) -> bool:
+    return setting.routers == 1 and not setting.report_s
 
 
 @lru_cache(maxsize=256)

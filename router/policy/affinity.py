@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from router.policy.costs import PrefillCurve
@@ -30,6 +31,7 @@ from router.policy.index import Levels
 _PRICE_MAX = 8.0
 _IDLE_CONSIDERED = 2
 """Least loaded workers considered beside the warm ones."""
+_NEVER = float("inf")
 _LEVELS_MAX = 4
 """Longest matches considered; shorter ones are no better than an empty cache nearby."""
 
@@ -65,8 +67,7 @@ class Rules:
     """Price in an idle pool where it is exactly known what is cached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(NamedTuple):
     """The workers at one moment, by position. `open_mask` has those that take requests."""
 
     queue_s: Sequence[float]
@@ -95,8 +96,7 @@ class Reuse:
         return Reuse(*(min(part * factor, 0.95) for part in parts))
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """The request. `left_s` is what remains of its TTFT promise."""
 
     tokens: int
@@ -116,8 +116,7 @@ class Candidate(NamedTuple):
     cost_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The explanation record of one decision."""
 
     worker: int
@@ -134,9 +133,10 @@ class Choice:
 def price(queue_s: Sequence[float], open_mask: int, rules: Rules, *, exact: bool) -> float:
     """What a second of repeated work costs: it grows with the mean backlog."""
     least = rules.price_min_exact if exact else 0.0
-    workers = _members(open_mask)
-    mean_s = sum(map(queue_s.__getitem__, workers)) / max(len(workers), 1)
-    return min(least + rules.price_per_slo * mean_s / rules.slo_s, _PRICE_MAX)
+    workers = open_mask.bit_count()
+    every = workers == len(queue_s)
+    sum_s = sum(queue_s if every else map(queue_s.__getitem__, _members(open_mask)))
+    return min(least + rules.price_per_slo * (sum_s / (workers or 1)) / rules.slo_s, _PRICE_MAX)
 
 
 def choose(
@@ -144,10 +144,7 @@ def choose(
 ) -> Choice | None:
     """The worker for a request, with the explanation; None when no worker takes requests."""
     held = _held(prompt, levels)
-    weighed = [
-        _weigh(worker, prompt, pool, held, reuse, at_price)
-        for worker in _considered(prompt, pool, levels)
-    ]
+    weighed = _weigh(_considered(prompt, pool, levels), prompt, pool, held, reuse, at_price)
     if not weighed:
         return None
     best = min(weighed, key=_by_cost)
@@ -183,12 +180,8 @@ def choose_answered(
     return choose(prompt, asked, found, rules, Reuse(), at_price)
 
 
-def _by_cost(c: Candidate) -> tuple[float, float]:
-    return c.cost_s, c.queue_s
-
-
-def _by_ttft(c: Candidate) -> tuple[float, float]:
-    return c.ttft_s, c.queue_s
+_by_cost = itemgetter(Candidate._fields.index("cost_s"), Candidate._fields.index("queue_s"))
+_by_ttft = itemgetter(Candidate._fields.index("ttft_s"), Candidate._fields.index("queue_s"))
 
 
 @lru_cache(maxsize=1024)
@@ -199,60 +192,73 @@ def _members(mask: int) -> tuple[int, ...]:
 
 def _considered(prompt: Prompt, pool: Pool, levels: Levels) -> list[int]:
     """Homes, the least loaded of each of the longest matches, and the least loaded of the rest."""
-    open_mask = pool.open_mask
-    order = sorted(_members(open_mask), key=pool.queue_s.__getitem__)
-    found = [] if pool.fresh else [w for w in prompt.homes if open_mask >> w & 1]
-    rest = open_mask
+    queue_s, _, open_mask, fresh = pool
+    rest, found = open_mask, list[int]()
     for _, mask in levels[:_LEVELS_MAX]:
-        found += _first(order, mask & open_mask, 1)
+        found += _least_loaded(queue_s, mask & open_mask, 1)
         rest &= ~mask
-    found += _first(order, rest, _IDLE_CONSIDERED)
-    return list(dict.fromkeys(found))
+    found += _least_loaded(queue_s, rest, _IDLE_CONSIDERED)
+    if fresh:
+        # No worker is in two levels.
+        return found
+    return list(dict.fromkeys([*(w for w in prompt.homes if open_mask >> w & 1), *found]))
 
 
-def _first(order: Sequence[int], mask: int, most: int) -> list[int]:
-    """The least loaded workers of a mask."""
-    if mask.bit_count() <= most:
+def _least_loaded(queue_s: Sequence[float], mask: int, most: int) -> list[int]:
+    """So many workers of a mask, the first positions among equals."""
+    count = mask.bit_count()
+    if count <= most:
         return _few(mask)
     found: list[int] = []
-    for worker in order:
-        if mask >> worker & 1:
-            found.append(worker)
-            if len(found) == most:
-                break
-    return found
+    if count * 2 > len(queue_s):
+        # Taking the pool's least loaded until enough are in the mask beats a sort.
+        left = list(queue_s)
+        while (least_s := min(left)) < _NEVER:
+            worker = left.index(least_s)
+            if mask >> worker & 1:
+                found.append(worker)
+                if len(found) == most:
+                    return found
+            left[worker] = _NEVER
+    return sorted(_few(mask), key=queue_s.__getitem__)[:most]
 
 
 def _few(mask: int) -> list[int]:
+    """The positions in a mask that is not worth remembering."""
     found: list[int] = []
     while mask:
-        last = mask & -mask
-        found.append(last.bit_length() - 1)
-        mask ^= last
+        worker = (mask & -mask).bit_length() - 1
+        found.append(worker)
+        mask ^= 1 << worker
     return found
 
 
 def _held(prompt: Prompt, levels: Levels) -> Levels:
     """Matches that say something, in tokens cut to the prompt."""
-    return tuple((min(t, prompt.tokens), m) for t, m in levels if t > prompt.known_tokens)
+    tokens, known = prompt.tokens, prompt.known_tokens
+    return tuple([(t if t < tokens else tokens, m) for t, m in levels if t > known])
 
 
 def _weigh(
-    worker: int, prompt: Prompt, pool: Pool, held: Levels, reuse: Reuse, at_price: float
-) -> Candidate:
-    cached, lost, bit = 0.0, 0.0, 1 << worker
-    for tokens, mask in held:
-        if mask & bit:
-            cached = tokens
-            break
-    if not pool.fresh:
-        cached, lost = _expected(worker, prompt, held, cached, reuse)
-    fixed_s, token_s, pair_s = pool.curves[worker]
-    new, queue_s = prompt.tokens - cached, pool.queue_s[worker]
-    # PrefillCurve.seconds, written out: this runs a dozen times per decision.
-    work_s = fixed_s + new * (token_s + pair_s * (cached + new / 2))
-    cost_s = queue_s + (1 + at_price) * (work_s + token_s * lost)
-    return Candidate(worker, cached, queue_s, queue_s + work_s, cost_s)
+    workers: Sequence[int], prompt: Prompt, pool: Pool, held: Levels, reuse: Reuse, at_price: float
+) -> list[Candidate]:
+    weighed = []
+    queues_s, curves, _, fresh = pool
+    for worker in workers:
+        cached, lost = 0.0, 0.0
+        for tokens, mask in held:
+            if mask >> worker & 1:
+                cached = tokens
+                break
+        if not fresh:
+            cached, lost = _expected(worker, prompt, held, cached, reuse)
+        fixed_s, token_s, pair_s = curves[worker]
+        new, queue_s = prompt.tokens - cached, queues_s[worker]
+        # PrefillCurve.seconds, written out: this runs a dozen times per decision.
+        work_s = fixed_s + new * (token_s + pair_s * (cached + new / 2))
+        cost_s = queue_s + (1 + at_price) * (work_s + token_s * lost)
+        weighed.append(Candidate(worker, cached, queue_s, queue_s + work_s, cost_s))
+    return weighed
 
 
 def _expected(
@@ -275,7 +281,7 @@ def _expected(
 def _why(best: Candidate, weighed: Sequence[Candidate], held: Levels) -> Why:
     if len(weighed) == 1:
         return Why.ONLY
-    warmest = max(c.cached_tokens for c in weighed)
+    warmest = max([c.cached_tokens for c in weighed])
     if best.cached_tokens < warmest:
         return Why.CHEAPER
     if not warmest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BLOCKS_MIN = 2
 BLOCKS_MAX = 64
@@ -21,8 +21,7 @@ _SAMPLES_MIN = 64
 """Shares are taken of at least so many requests, so that the first ones are not all hot."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingKey:
+class RoutingKey(NamedTuple):
     """The prefix that decides a request's workers, and how many workers it needs."""
 
     key: int
@@ -57,41 +56,35 @@ class Hotness:
             raise ValueError("a prompt shorter than one block has no routing key")
         path = self._path(keys)
         self._remember(path)
-        key = path[-1]
-        share = self._share(key)
-        if share > 2 / self._workers:
+        key, bound = path[-1], 2 / self._workers
+        share = self._counts[key] / max(len(self._recent), _SAMPLES_MIN)
+        blocks, copies = min(BLOCKS_MIN, len(keys)) + len(path) - 1, 2
+        if share > bound:
             self._split.add(key)
-        blocks = min(BLOCKS_MIN, len(keys)) + len(path) - 1
-        copies = 2
-        if share > 2 / self._workers and blocks == min(len(keys), BLOCKS_MAX):
-            copies = min(self._workers, 1 + int(share * self._workers))
+            if blocks == min(len(keys), BLOCKS_MAX):
+                copies = min(self._workers, 1 + int(share * self._workers))
         return RoutingKey(key, blocks, share, copies)
 
     def _path(self, keys: Sequence[int]) -> tuple[int, ...]:
         """The keys from the shortest routing key to the one in force."""
-        last = min(len(keys), BLOCKS_MAX)
-        depth = min(BLOCKS_MIN, last)
-        path = [keys[depth - 1]]
-        while depth < last and keys[depth - 1] in self._split:
+        last, split = min(len(keys), BLOCKS_MAX), self._split
+        first = depth = min(BLOCKS_MIN, last)
+        while depth < last and keys[depth - 1] in split:
             depth += 1
-            path.append(keys[depth - 1])
-        return tuple(path)
+        return tuple(keys[first - 1 : depth])
 
     def _remember(self, path: tuple[int, ...]) -> None:
-        self._recent.append(path)
+        recent, counts = self._recent, self._counts
+        recent.append(path)
         for key in path:
-            self._counts[key] = self._counts.get(key, 0) + 1
-        while len(self._recent) > self._window:
-            for key in self._recent.popleft():
-                self._forget(key)
-
-    def _forget(self, key: int) -> None:
-        left = self._counts[key] - 1
-        self._counts[key] = left
-        if self._share(key) < 1 / self._workers:
-            self._split.discard(key)
-        if not left:
-            del self._counts[key]
-
-    def _share(self, key: int) -> float:
-        return self._counts[key] / max(len(self._recent), _SAMPLES_MIN)
+            counts[key] = counts.get(key, 0) + 1
+        while len(recent) > self._window:
+            cool = max(len(recent) - 1, _SAMPLES_MIN) / self._workers
+            for key in recent.popleft():
+                left = counts[key] - 1
+                if left < cool:
+                    self._split.discard(key)
+                if left:
+                    counts[key] = left
+                else:
+                    del counts[key]

@@ -78,22 +78,20 @@ class Holders:
     def levels(self, blocks: Sequence[int], among: int) -> Levels:
         """How far the leading blocks match on the workers of a mask."""
         found: list[tuple[int, int]] = []
-        get, count, last = self._masks.get, 0, None
-        for block in blocks:
-            mask = get(block, 0)
+        last: int | None = -1
+        for count, mask in enumerate(map(self._masks.get, blocks)):
             # Equal masks are one object, and along a prompt most are equal.
             if mask is not last:
                 last = mask
-                still = among & mask
+                still = among & (mask or 0)
                 if still != among:
                     if count:
                         found.append((count, among & ~still))
                     among = still
                     if not among:
                         break
-            count += 1
-        if among and count:
-            found.append((count, among))
+        if among and blocks:
+            found.append((len(blocks), among))
         found.reverse()
         return tuple(found)
 

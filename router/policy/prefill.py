@@ -185,7 +185,7 @@ class PrefillDesk:
         rules, size = self._rules.rules, request.block_tokens
         if at_price is None:
             at_price = self._price(state)
-        levels = tuple((count * size, mask) for count, mask in self._match(request.blocks))
+        levels = tuple([(count * size, mask) for count, mask in self._match(request.blocks)])
         prompt = self._prompt(request, now)
         return affinity.choose(
             prompt, self._pool(state), levels, rules, self.reuse.expected, at_price

@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmarks.routing_baselines import RULES, maker
+from benchmarks.routing_baselines import RULES, DualMapQueue, maker
 from benchmarks.routing_runs import ASKING, BLIND, FRESH, few_keys
 from simulator import desk
-from simulator.reference import Arrival, Run, Send, Setting
+from simulator.reference import Arrival, Run, Send, Setting, View, Worker
 
 
 class ToOne:
@@ -59,3 +59,28 @@ def test_baton_serves_everything_and_never_below_power_of_two(setting) -> None:
 def test_a_run_repeats_itself() -> None:
     rows = few_keys(32, 600, per_s=9.0)
     assert len({Run(BLIND, rows, desk.maker(3, may_ask=False)).go() for _ in range(2)}) == 1
+
+
+def test_dualmap_with_its_queue_sends_the_longest_hit_first_and_moves_what_waits() -> None:
+    setting = Setting(workers=2, unscored=0)
+    alike = [(0.0, 15_360, (1, 2, *range(100 * n, 100 * n + 28))) for n in range(2, 6)]
+    again = (0.1, 15_360, alike[0][2])
+    run = Run(setting, arrivals(*alike, again), maker(DualMapQueue, 1))
+    run.go()
+    assert min(run.work_s) > 0
+    assert run.ttft_s[4] < max(run.ttft_s[:4])
+
+
+def test_dualmap_with_its_queue_leaves_a_home_beyond_the_slo() -> None:
+    view = View(Setting(workers=4), [Worker(Setting()) for _ in range(4)])
+    router = maker(DualMapQueue, 1)(view, 0)
+    rows = [Arrival(n, 0.0, 10_240, tuple(range(100 * n, 100 * n + 20))) for n in range(40)]
+    by_number = {}
+    for row in rows:
+        router._hold(row, 0, 1 + row.number % 3)
+        by_number[row.number] = 1 + row.number % 3
+    router._rebalance(0, 0.0)
+    assert router.queues_s(0.0)[0] > 5.0 >= max(router.queues_s(0.0)[1:]) > 3.0
+    for worker in (1, 2, 3):
+        assert {by_number[n] for n in router._held[worker]} == {worker}
+    assert sum(map(len, router._held)) == len(rows)

@@ -9,6 +9,7 @@ from router.policy.affinity import (
     Reuse,
     Rules,
     Why,
+    _least_loaded,
     choose,
     choose_answered,
     price,
@@ -115,3 +116,18 @@ def test_the_short_list_is_as_good_as_the_whole_pool(queues, raw, at_price, toke
         q + (1 + at_price) * CURVE.seconds(tokens - held.get(w, 0), 0) for w, q in enumerate(queues)
     )
     assert choice.chosen.cost_s <= best + 1e-9
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, float("inf")]), min_size=1, max_size=12),
+    st.integers(0, 4095),
+    st.integers(1, 2),
+)
+def test_the_least_loaded_of_a_mask_are_those_a_sort_would_say(queues, raw, most) -> None:
+    mask = raw & (1 << len(queues)) - 1
+    members = [w for w in range(len(queues)) if mask >> w & 1]
+    found = _least_loaded(queues, mask, most)
+    if len(members) > most:
+        assert found == sorted(members, key=queues.__getitem__)[:most]
+    else:
+        assert found == members
