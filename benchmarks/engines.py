@@ -47,9 +47,6 @@ class Setup:
     transfer: dict[str, Any]
     settings: dict[str, Any]
     handoff: Callable[[KvTransferSettings], Handoff] | None = None
-    forked: bool = False
-    """Workers and engines are forked from processes that have imported vLLM already, which saves
-    10 s of computing for each. For measuring only: production spawns them."""
 
 
 WITH_PUSH = Setup(PUSH, SETTINGS)
@@ -60,8 +57,6 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
     from deploy.worker_process import WorkerProcess
 
     _own_resource_tracker()
-    if setup.forked:
-        _fork_engines()
     settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})
     found = preflight.check(settings, model_path(settings), preflight.this_machine())
     dump = settings.model_dump()
@@ -71,22 +66,6 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
     while control.recv() == "progress":
         control.send(worker.progress())
     worker.stop(STOP_S)
-
-
-def context_of(setup: Setup) -> Any:
-    """How the workers' processes begin."""
-    if not setup.forked:
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.engines", "deploy.worker_process", "engine.core"])
-    return context
-
-
-def _fork_engines() -> None:
-    # On CPU vLLM insists on spawning; here nothing has been computed or opened before the fork.
-    from vllm.v1.engine import utils
-
-    utils.get_mp_context = lambda: multiprocessing.get_context("fork")
 
 
 def _own_resource_tracker() -> None:
@@ -116,7 +95,7 @@ class ClusterOfTwo:
 
     def __init__(self, setup: Setup) -> None:
         self._shared_before = shared_memory()
-        context = context_of(setup)
+        context = multiprocessing.get_context("spawn")
         roles = enumerate(("prefill", "decode"))
         starting = [launch(context, f"{role}-0", role, i, setup) for i, role in roles]
         try:

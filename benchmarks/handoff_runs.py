@@ -30,7 +30,7 @@ async def _quick(cluster: ClusterOfTwo, tls: str | None) -> dict[str, Any]:
     async with HandingPair(cluster) as pair:
         await pair.prepare(WAYS, _WARM_TOKENS)
         seen = await in_turns(pair, WAYS, [1024], rounds=2)
-        on_link = await _shaped(pair, [1.0], rounds=1)
+        on_link = await _shaped(pair, [1.0], rounds=2)
         await pair.until_empty()
     return {**_keys(seen, on_link), "transports": tls, "unshaped": _by_length(seen)}
 

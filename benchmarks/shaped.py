@@ -53,6 +53,8 @@ async def _at(pair: HandingPair, whole_s: float, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for way in WAYS:
             seen[way].append(await pair.hand(way, fresh_prompt(PROMPT_TOKENS)))
+            last = seen[way][-1]
+            print(f"{way}: prefill {_ms(last.prefill_s)} ms, exposed {_ms(last.exposed_s)} ms")
     for way, runs in seen.items():
         exposed_s = statistics.median(s.exposed_s for s in runs)
         found[way] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import time
@@ -21,7 +22,6 @@ from benchmarks.engines import (
     STOP_S,
     Setup,
     Started,
-    context_of,
     is_alive,
     launch,
     until,
@@ -95,7 +95,7 @@ def setup(folder: Path, ucx_tls: str | None) -> Setup:
         "engine": engine,
         "log": {"level": "error"},
     }
-    return Setup(transfer, settings, partial(FaultyHandoff, folder), forked=True)
+    return Setup(transfer, settings, partial(FaultyHandoff, folder))
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Soaked:
 
     async def start(self) -> None:
         """Come up, for the first time or again."""
-        context = context_of(self.setup)
+        context = multiprocessing.get_context("forkserver")
         process, control = launch(context, self.name, self.role, self.core, self.setup)
         try:
             self.started = await asyncio.to_thread(until_ready, process, control)

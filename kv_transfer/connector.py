@@ -274,9 +274,6 @@ def _thread_entry(device: torch.device) -> Callable[[], None]:
 
     def enter() -> None:
         os.sched_setaffinity(0, cores)
-        if device.type == "cpu":
-            # Waking up a thousand times a second must not push computation off its core.
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if device.type == "cuda":
             torch.cuda.set_device(device)
             # Checksums must not wait for the model's stream.

@@ -62,6 +62,12 @@ class Receiving:
     def tickets(self) -> int:
         return len(self._open)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether writes may be on their way here."""
+        written = (TargetPhase.REGISTERED, TargetPhase.STREAMING)
+        return any(one.state.phase in written for one in self._open.values())
+
     # -- orders of the engine
 
     def open(self, order: OpenTarget) -> None:

@@ -82,12 +82,6 @@ class Sending:
         """Posts in flight."""
         return len(self._flights)
 
-    @property
-    def draining(self) -> bool:
-        """Whether all of some prompt is posted, and not all of it has arrived."""
-        posted = SourcePhase.DRAINING
-        return bool(self._flights) and any(o.state.phase is posted for o in self._open.values())
-
     # -- orders of the engine
 
     def open(self, order: OpenSource) -> None:
