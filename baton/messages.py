@@ -101,6 +101,8 @@ class WorkerLoad:
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    queue_s: float = 0.0
+    """Prompts to be computed before a new one, in seconds as the worker predicts them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 
-from router.policy import affinity, keys, rings
+from baton import prefix_keys as keys
+from baton.costs import PrefillCurve
+from baton.prefix_keys import ROUTING_BLOCK_TOKENS
+from router.policy import affinity, rings
 from router.policy.affinity import Pool, Prompt, Reuse, Rules
-from router.policy.costs import PrefillCurve
 from router.policy.hotness import Hotness
 from router.policy.index import BlockIndex, Delta
-from router.policy.keys import ROUTING_BLOCK_TOKENS
 
 _WORKERS = 64
 _PROMPT_BLOCKS = 40

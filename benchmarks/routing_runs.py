@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from baton import prefix_keys as keys
 from benchmarks import routing_baselines
-from router.policy import keys
 from simulator import desk, mooncake
 from simulator.reference import BLOCK_TOKENS, Arrival, Router, Run, Score, Setting, View
 

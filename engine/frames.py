@@ -56,4 +56,5 @@ def load_message(load: WorkerLoad) -> wire.Load:
         prefix_queried_tokens=load.prefix_queried_tokens,
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
+        queue_s=load.queue_s,
     )

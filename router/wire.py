@@ -97,6 +97,7 @@ def load_of(load: pb.Load) -> WorkerLoad:
         prefix_queried_tokens=load.prefix_queried_tokens,
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
+        queue_s=load.queue_s,
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from router.policy import affinity, costs, prefill, rings
+from baton import costs
+from router.policy import affinity, prefill, rings
 from router.policy.index import Shadow
 from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Ask, Send, Setting, View, Wake, Word
 

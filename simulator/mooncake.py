@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from router.policy import keys
+from baton import prefix_keys as keys
 from simulator.reference import BLOCK_TOKENS, Arrival
 
 _START = keys.salt("trace")

@@ -56,24 +56,32 @@ class RouterMessage(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     SUBMIT_FIELD_NUMBER: _builtins.int
     ABORT_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    RESYNC_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
     def submit(self) -> Global___Submit: ...
     @_builtins.property
     def abort(self) -> Global___Abort: ...
+    @_builtins.property
+    def probe(self) -> Global___Probe: ...
+    @_builtins.property
+    def resync(self) -> Global___Resync: ...
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         submit: Global___Submit | None = ...,
         abort: Global___Abort | None = ...,
+        probe: Global___Probe | None = ...,
+        resync: Global___Resync | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "hello", b"hello", "message", b"message", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "hello", b"hello", "message", b"message", "probe", b"probe", "resync", b"resync", "submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "hello", b"hello", "message", b"message", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "hello", b"hello", "message", b"message", "probe", b"probe", "resync", b"resync", "submit", b"submit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "submit", "abort"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "submit", "abort", "probe", "resync"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -112,17 +120,27 @@ class Submit(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    QUEUE_MAX_S_FIELD_NUMBER: _builtins.int
     leg_id: _builtins.str
     """`request.attempt.leg`, never reused."""
     kind: Global___LegKind.ValueType
     prompt_tokens: _builtins.int
     """Prompt length in tokens, so that intake can refuse before decoding the request."""
+    queue_max_s: _builtins.float
+    """Seconds of queue beyond which the worker refuses with WORKER_FULL; 0 = any."""
     @_builtins.property
     def request(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The EngineCoreRequest as vLLM's msgpack encoder wrote it: first buffer, then out-of-band ones."""
 
     @_builtins.property
     def ticket(self) -> Global___Ticket: ...
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Keys of the prompt's full KV blocks (baton.prefix_keys), so that the worker can say how much of
+        it is cached; empty when the router knows none.
+        """
+
     def __init__(
         self,
         *,
@@ -131,14 +149,67 @@ class Submit(_message.Message):
         request: _abc.Iterable[_builtins.bytes] | None = ...,
         ticket: Global___Ticket | None = ...,
         prompt_tokens: _builtins.int = ...,
+        blocks: _abc.Iterable[_builtins.int] | None = ...,
+        queue_max_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "request", b"request", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "queue_max_s", b"queue_max_s", "request", b"request", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Submit: _TypeAlias = Submit  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """Asks how it would be for this leg. Answered in the next frame, from memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEG_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    HOLD_S_FIELD_NUMBER: _builtins.int
+    leg_id: _builtins.str
+    """The leg that may be submitted. Answering holds its place for hold_s, or until it is submitted
+    or aborted.
+    """
+    prompt_tokens: _builtins.int
+    hold_s: _builtins.float
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        leg_id: _builtins.str = ...,
+        prompt_tokens: _builtins.int = ...,
+        blocks: _abc.Iterable[_builtins.int] | None = ...,
+        hold_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "hold_s", b"hold_s", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
+
+@_typing.final
+class Resync(_message.Message):
+    """The router's view of the cache has a gap: the next frame is to carry all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resync: _TypeAlias = Resync  # noqa: Y015
 
 @_typing.final
 class Ticket(_message.Message):
@@ -208,6 +279,9 @@ class StepFrame(_message.Message):
     PREFILLED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     TRANSFER_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counts frames on this link from 1; a gap means that the link lost one."""
     @_builtins.property
@@ -232,6 +306,18 @@ class StepFrame(_message.Message):
     def transfer(self) -> Global___Transfer:
         """Sent with the link's first frame and again when it has changed, at most twice a second."""
 
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]: ...
+    @_builtins.property
+    def cache(self) -> Global___CacheDelta:
+        """What has changed in the prefix cache since the link's last frame that said so; whole with the
+        first one. Every frame has one, so that a router knows how fresh its view is.
+        """
+
+    @_builtins.property
+    def costs(self) -> Global___Costs:
+        """With the link's first frame and again when they have changed, at most once a second."""
+
     def __init__(
         self,
         *,
@@ -241,14 +327,145 @@ class StepFrame(_message.Message):
         prefilled: _abc.Iterable[Global___Prefilled] | None = ...,
         ended: _abc.Iterable[Global___Ended] | None = ...,
         transfer: Global___Transfer | None = ...,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+        cache: Global___CacheDelta | None = ...,
+        costs: Global___Costs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "costs", b"costs", "load", b"load", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "load", b"load", "outputs", b"outputs", "prefilled", b"prefilled", "sequence", b"sequence", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "cache", b"cache", "costs", b"costs", "ended", b"ended", "load", b"load", "outputs", b"outputs", "prefilled", b"prefilled", "sequence", b"sequence", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepFrame: _TypeAlias = StepFrame  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """A worker's own word on a probe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEG_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    TTFT_S_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    leg_id: _builtins.str
+    queue_s: _builtins.float
+    """Work before this leg, seconds."""
+    cached_tokens: _builtins.int
+    """Leading tokens of the prompt that the prefix cache holds."""
+    ttft_s: _builtins.float
+    """Queue and prefill as the worker predicts them, seconds."""
+    refused: _builtins.str
+    """A name of baton.errors.Reason if the leg would be refused now, else empty."""
+    def __init__(
+        self,
+        *,
+        leg_id: _builtins.str = ...,
+        queue_s: _builtins.float = ...,
+        cached_tokens: _builtins.int = ...,
+        ttft_s: _builtins.float = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "leg_id", b"leg_id", "queue_s", b"queue_s", "refused", b"refused", "ttft_s", b"ttft_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class CacheDelta(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    FULL_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the deltas of this link from 1; unchanged when nothing is stored or removed."""
+    full: _builtins.bool
+    """`stored` is everything that is held."""
+    @_builtins.property
+    def stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Keys of blocks (baton.prefix_keys)."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        stored: _abc.Iterable[_builtins.int] | None = ...,
+        removed: _abc.Iterable[_builtins.int] | None = ...,
+        full: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "number", b"number", "removed", b"removed", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheDelta: _TypeAlias = CacheDelta  # noqa: Y015
+
+@_typing.final
+class Costs(_message.Message):
+    """What work costs on this worker: coefficients of the forms in baton.costs, fitted online."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFILL_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prefill(self) -> Global___Fit: ...
+    @_builtins.property
+    def decode(self) -> Global___Fit: ...
+    @_builtins.property
+    def transfer(self) -> Global___Fit: ...
+    def __init__(
+        self,
+        *,
+        prefill: Global___Fit | None = ...,
+        decode: Global___Fit | None = ...,
+        transfer: Global___Fit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Costs: _TypeAlias = Costs  # noqa: Y015
+
+@_typing.final
+class Fit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COEFFICIENTS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    samples: _builtins.int
+    error: _builtins.float
+    """Of recent predictions, relative."""
+    @_builtins.property
+    def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        coefficients: _abc.Iterable[_builtins.float] | None = ...,
+        samples: _builtins.int = ...,
+        error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficients", b"coefficients", "error", b"error", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fit: _TypeAlias = Fit  # noqa: Y015
 
 @_typing.final
 class Prefilled(_message.Message):
@@ -323,6 +540,7 @@ class Load(_message.Message):
     PREFIX_QUERIED_TOKENS_FIELD_NUMBER: _builtins.int
     PREFIX_HIT_TOKENS_FIELD_NUMBER: _builtins.int
     PREEMPTIONS_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     kv_used: _builtins.float
@@ -338,6 +556,8 @@ class Load(_message.Message):
     """Prefix cache counters since start, in tokens."""
     prefix_hit_tokens: _builtins.int
     preemptions: _builtins.int
+    queue_s: _builtins.float
+    """Work before a new request as the worker predicts it, seconds."""
     def __init__(
         self,
         *,
@@ -351,10 +571,11 @@ class Load(_message.Message):
         prefix_queried_tokens: _builtins.int = ...,
         prefix_hit_tokens: _builtins.int = ...,
         preemptions: _builtins.int = ...,
+        queue_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "kv_used", b"kv_used", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_queried_tokens", b"prefix_queried_tokens", "queued_prompt_tokens", b"queued_prompt_tokens", "running", b"running", "step_s", b"step_s", "steps", b"steps", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "kv_used", b"kv_used", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_queried_tokens", b"prefix_queried_tokens", "queue_s", b"queue_s", "queued_prompt_tokens", b"queued_prompt_tokens", "running", b"running", "step_s", b"step_s", "steps", b"steps", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

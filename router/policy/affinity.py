@@ -25,7 +25,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
-from router.policy.costs import PrefillCurve
+from baton.costs import PrefillCurve
 from router.policy.index import Levels
 
 _PRICE_MAX = 8.0

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from baton.costs import WorkerCosts
 from baton.ids import WorkerId
-from router.policy.costs import WorkerCosts
 
 
 class Link(StrEnum):

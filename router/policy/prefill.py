@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from baton.costs import PrefillCurve
+from baton.prefix_keys import ROUTING_BLOCK_TOKENS
 from router.policy import affinity
 from router.policy.affinity import Choice, Pool, Prompt, Reuse, Rules
-from router.policy.costs import PrefillCurve
 from router.policy.hotness import Hotness
 from router.policy.index import Levels
-from router.policy.keys import ROUTING_BLOCK_TOKENS
 from router.policy.rings import Rings
 from router.policy.waiting import Kept, Place, WaitingRoom
 

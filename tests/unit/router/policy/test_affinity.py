@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baton.costs import PrefillCurve
 from router.policy.affinity import (
     Pool,
     Prompt,
@@ -15,7 +16,6 @@ from router.policy.affinity import (
     price,
     whom_to_ask,
 )
-from router.policy.costs import PrefillCurve
 
 CURVE = PrefillCurve(0.01, 1e-4)
 RULES = Rules()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy.costs import WorkerCosts
+from baton.costs import WorkerCosts
 from router.policy.decode_choice import DecodeWhy, DecodeWorker, Link, choose
 
 

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy import keys, rings
-from router.policy.costs import PrefillCurve
+from baton import prefix_keys as keys
+from baton.costs import PrefillCurve
+from router.policy import rings
 from router.policy.index import Shadow
 from router.policy.prefill import Answer, Ask, DeskRules, PrefillDesk, Request, Send, State
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.policy import keys, rings
+from baton import prefix_keys as keys
+from router.policy import rings
 
 WORKERS = [f"worker-{n}" for n in range(8)]
 KEYS = keys.of_hashes(range(20_000), 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy.costs import PREFILL, Fit, WorkerCosts, prefill_features, ttft_s
+from baton.costs import PREFILL, Fit, WorkerCosts, prefill_features, ttft_s
 
 TRUTH = (0.02, 9e-5, 1.2e-9)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy import keys
+from baton import prefix_keys as keys
 
 TOKENS = st.lists(st.integers(0, 2**31), max_size=40)
 
