@@ -24,6 +24,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": commands.serve,
     "status": commands.status,
     "ask": commands.ask,
+    "explain": commands.explain,
     "down": commands.down,
     "config show": commands.config_show,
     "config check": commands.config_check,

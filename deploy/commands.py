@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -22,6 +23,7 @@ from baton.settings import commands as settings_commands
 from cluster.processes import Process
 from deploy.ask import Question, get_json
 from deploy.ask import ask as ask_cluster
+from deploy.explain_text import as_text as explain_text
 from deploy.parser import SHORTCUTS
 from deploy.rundir import RunDir, RunState, run_dir
 from deploy.table import cells_of_page, render
@@ -58,6 +60,21 @@ def status(args: argparse.Namespace) -> int:
     _, page = get_json(url, "/status")
     _show_page(url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
     return 0 if ready == 200 else 1
+
+
+def explain(args: argparse.Namespace) -> int:
+    """`baton explain`: 1 if the cluster does not know the request."""
+    status_code, page = get_json(_url(args), f"/explain/{quote(args.request_id)}")
+    if status_code != 200 or not isinstance(page, dict):
+        raise BatonError(
+            Reason.INVALID_REQUEST,
+            f"no request {args.request_id!r} is known there; the latest thousand are kept",
+        )
+    if args.json:
+        _write(json.dumps(page["plans"]) + "\n")
+    else:
+        Console(soft_wrap=True).print(explain_text(page["plans"]))
+    return 0
 
 
 def down(args: argparse.Namespace) -> int:

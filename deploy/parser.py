@@ -16,6 +16,10 @@ _ASK = """examples:
   baton ask --chat "Who are you?" --temperature 0
   baton ask "Hello" --url http://127.0.0.1:9000 --json
 """
+_EXPLAIN = """examples:
+  baton explain cmpl-4f1c0a2b             the id in an answer, or a part of it
+  baton explain 4f1c0a2b --json
+"""
 _CONFIG = """examples:
   baton config show                 what differs from the defaults
   baton config show --all           every setting with its meaning: a file to start from
@@ -51,6 +55,7 @@ def build() -> argparse.ArgumentParser:
     _serve(_add(commands, "serve", "start a cluster here and keep it until Ctrl-C", _SERVE))
     _status(_add(commands, "status", "show what runs"))
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
+    _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
@@ -107,6 +112,13 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, metavar="T", help="0 = greedy")
     parser.add_argument("--chat", action="store_true", help="ask as a chat message")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    parser.add_argument("request_id", metavar="REQUEST_ID", help="as in the answer, or a part")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:

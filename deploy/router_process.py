@@ -98,7 +98,9 @@ class RouterProcess:
         front = build_front(args, heart)
         heart.attach(front)
         self._limit_model = front.set_model_limits
-        pages = Pages(heart.check_ready, self._status_page, heart.story, metrics.registry)
+        pages = Pages(
+            heart.check_ready, self._status_page, heart.story, heart.explain, metrics.registry
+        )
         app = await build_http_app(front, args, self._settings, pages)
         return await serve(app, sock, on_fault=self._http_ended)
 

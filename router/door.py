@@ -7,13 +7,16 @@ count.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from baton.errors import BatonError, Reason
 from baton.settings import Settings
 from router.ledger import Ledger
 from router.metrics import RouterMetrics
+from router.plain_planner import error_of
+from router.planners import rules_of
+from router.planning import Planner, Word
 from router.policy import least_loaded
-from router.policy.types import Plan, PolicyRules, Refusal, RequestFacts
 from router.ports import EngineRequest
 from router.registry import Registry
 
@@ -22,10 +25,16 @@ class Door:
     """The entrance to one router. Reads registry and ledger, changes neither."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, ledger: Ledger, metrics: RouterMetrics
+        self,
+        settings: Settings,
+        registry: Registry,
+        ledger: Ledger,
+        metrics: RouterMetrics,
+        planner: Planner,
     ) -> None:
         self._settings = settings.router
-        self._rules = _rules(settings)
+        self._rules = rules_of(settings)
+        self._planner = planner
         self._registry = registry
         self._ledger = ledger
         self._metrics = metrics
@@ -42,7 +51,7 @@ class Door:
         self._check_open()
         refusal = least_loaded.refusal(self._registry.policy_view(self._rules))
         if refusal is not None:
-            raise _error(refusal)
+            raise error_of(refusal)
 
     def admit(self, sequences: int) -> None:
         """Raises BatonError if that many more requests cannot be let in now."""
@@ -53,31 +62,25 @@ class Door:
             self._count(error)
             raise
 
-    def plan(self, request: EngineRequest) -> Plan:
-        """Who serves the request. Raises BatonError if it is not let in."""
+    def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
+        """What becomes of the request. Raises BatonError if it is not let in."""
         try:
-            plan = self._plan(request)
+            self._check(request)
+            return self._planner.plan(request, now)
         except BatonError as error:
             self._count(error)
             raise
-        self._metrics.chose(plan.reason)
-        return plan
 
     def limit_s(self, request: EngineRequest) -> float:
         """Seconds that a request may stay."""
         most_s = self._settings.request_timeout_s
         return most_s if request.deadline_s is None else min(request.deadline_s, most_s)
 
-    def _plan(self, request: EngineRequest) -> Plan:
+    def _check(self, request: EngineRequest) -> None:
         self._check_open()
         if request.request_id in self._ledger:
             raise BatonError(Reason.DUPLICATE_ID, f"Request {request.request_id} runs already.")
         self._check_room(1)
-        facts = RequestFacts(request.request_id, request.prompt_tokens, request.may_disaggregate)
-        chosen = least_loaded.choose(self._registry.policy_view(self._rules), facts)
-        if isinstance(chosen, Refusal):
-            raise _error(chosen)
-        return chosen
 
     def _check_open(self) -> None:
         if self.closed:
@@ -94,17 +97,3 @@ class Door:
     def _count(self, error: BatonError) -> None:
         self._metrics.refused(error.reason)
         self.refused[error.reason.value] += 1
-
-
-def _rules(settings: Settings) -> PolicyRules:
-    return PolicyRules(
-        disaggregate=settings.router.disaggregate,
-        min_disaggregated_tokens=settings.router.min_disaggregated_tokens,
-        max_queued_prefill_requests=settings.prefill.max_queued_requests,
-        max_queued_decode_requests=settings.decode.max_queued_requests,
-        retry_after_s=settings.router.retry_after_s,
-    )
-
-
-def _error(refusal: Refusal) -> BatonError:
-    return BatonError(refusal.reason, refusal.message, retry_after_s=refusal.retry_after_s)

@@ -17,6 +17,7 @@ from baton.errors import Reason
 from baton.ids import Leg, LegId, WorkerId
 from baton.messages import Dispatch
 from router.life import (
+    ATTEMPTS_MAX,
     LOG_ENTRIES_MAX,
     AbortLeg,
     Broke,
@@ -29,13 +30,16 @@ from router.life import (
     Fail,
     Finished,
     FlowState,
+    Held,
     LegEnded,
     OpenLeg,
     Phase,
+    PlaceAgain,
     Planned,
     Prefilled,
     SubmitLeg,
     TokensCame,
+    Unplaced,
     WorkerLost,
 )
 
@@ -83,6 +87,14 @@ def _start(state: FlowState, event: Planned) -> _Step:
     return _submit(state, Phase.PAIRED, prefill, decode)
 
 
+def _hold(state: FlowState, _event: Held) -> _Step:
+    return state, ()
+
+
+def _give_up(state: FlowState, event: Unplaced) -> _Step:
+    return _end(state, Fail(event.reason, event.message, event.retry_after_s))
+
+
 def _hand_over(state: FlowState, event: Prefilled) -> _Step:
     plan = state.plan
     if plan is None or not _is_open_prefill(state, event.leg_id):
@@ -121,10 +133,29 @@ def _leg_ended(state: FlowState, event: LegEnded) -> _Step:
     if leg is None:
         return state, ()
     state = replace(state, legs=_without(state, event.leg_id))
+    if _may_try_again(state, leg, event):
+        return _place_again(state, leg, event)
     if state.phase is Phase.STREAMING and not leg.answers:
         # Tokens prove that decode has all it needed of this leg.
         return state, ()
     return _end(state, Fail(event.reason, event.message, event.retry_after_s))
+
+
+def _may_try_again(state: FlowState, leg: OpenLeg, event: LegEnded) -> bool:
+    """A prefill worker that has too much to do, or takes no more, has done nothing yet."""
+    return (
+        not leg.answers
+        and state.phase in (Phase.PREFILLING, Phase.PAIRED)
+        and event.reason in (Reason.WORKER_FULL, Reason.DRAINING)
+        and state.attempt + 1 < ATTEMPTS_MAX
+    )
+
+
+def _place_again(state: FlowState, leg: OpenLeg, event: LegEnded) -> _Step:
+    aborts = tuple(AbortLeg(left.leg_id, left.worker_id) for left in state.legs)
+    after = replace(state, phase=Phase.NEW, attempt=state.attempt + 1, plan=None, legs=())
+    why = f"{leg.worker_id} sent it back: {event.message}"
+    return after, (*aborts, PlaceAgain(after.attempt, why))
 
 
 def _worker_lost(state: FlowState, event: WorkerLost) -> _Step:
@@ -159,7 +190,7 @@ _ANYTIME: _Row = {
     Broke: _break,
 }
 _ROWS: Mapping[Phase, _Row] = {
-    Phase.NEW: {**_ANYTIME, Planned: _start},
+    Phase.NEW: {**_ANYTIME, Planned: _start, Held: _hold, Unplaced: _give_up},
     Phase.PREFILLING: {**_ANYTIME, Prefilled: _hand_over},
     Phase.PAIRED: {
         **_ANYTIME,
@@ -253,6 +284,8 @@ def _said(command: Command) -> str:
             return f"submit {command.leg_id} to {command.worker_id}{handed}"
         case AbortLeg():
             return f"abort {command.leg_id} on {command.worker_id}"
+        case PlaceAgain():
+            return f"place again, {command.why}"
         case Fail():
             return f"fail with {command.reason.value}: {command.message}"
         case Close():

@@ -98,6 +98,8 @@ def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> Engin
         prompt_tokens=len(request.prompt_token_ids),
         max_tokens=params.max_tokens,
         may_disaggregate=not scored,
+        tokens=request.prompt_token_ids,
+        cache_salt=request.cache_salt or "",
     )
 
 

@@ -16,23 +16,26 @@ from typing import Any
 
 from baton.clock import Clock
 from baton.errors import BatonError, Reason
-from baton.ids import RequestId, WorkerId, parse_leg_id
+from baton.ids import Leg, RequestId, WorkerId
 from baton.messages import ClusterView
 from baton.settings import Settings
-from baton.tasks import TaskFault, Tasks
+from baton.tasks import Tasks
 from baton.wire import worker_pb2 as pb
-from router import flow, life, wire
+from router import events, flow, life, planning, wire
+from router.delivery import Delivery
 from router.door import Door
 from router.ledger import Ledger, Life
 from router.metrics import RouterMetrics
+from router.planners import planner_of
+from router.pool_metrics import PoolCollector
 from router.ports import EngineRequest, FrontPort
 from router.registry import Peer, Registry
-from router.transfers import TransferCollector, transfer_row
+from router.ticker import Ticker
+from router.transfers import TransferCollector
+from router.window import Window
 
 _log = logging.getLogger(__name__)
 
-_TICK_S = 0.05
-_TICK_AFTER_FAULT_S = 1.0
 # What a fault in the flow can look like; each of them ends one request and nothing else.
 _FAULTS = (
     flow.IllegalTransitionError,
@@ -59,17 +62,21 @@ class Heart:
         metrics: RouterMetrics,
         connect: wire.Connect,
     ) -> None:
-        self._identity = identity
         self._clock = clock
         self._metrics = metrics
         self._registry = Registry(identity.config_digest, lambda info: connect(info, self))
         metrics.registry.register(TransferCollector(self._registry.peers))
         self._ledger = Ledger(metrics)
-        self._door = Door(settings, self._registry, self._ledger, metrics)
+        self._planner = planner = planner_of(settings, self._registry, metrics)
+        metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
+        self._door = Door(settings, self._registry, self._ledger, metrics, self._planner)
+        router_id = identity.router_id
+        self._window = Window(router_id, self._door, self._registry, self._ledger, self._planner)
         self._tasks = Tasks("heart")
+        self._ticker = Ticker(self._tasks, clock, self.tick)
         self._front: FrontPort | None = None
         self._viewed_at = clock.now()
-        self._held_aborts: dict[RequestId, None] | None = None
+        self._delivery = Delivery()
 
     def attach(self, front: FrontPort) -> None:
         """Sets the front end, which is itself made with the heart in hand."""
@@ -77,7 +84,7 @@ class Heart:
 
     def start(self) -> None:
         """Begins to watch deadlines, in the running event loop."""
-        self._spawn_ticks(after_s=0)
+        self._ticker.start()
 
     async def aclose(self) -> None:
         """Ends every request with DRAINING and closes every link, which frees the workers."""
@@ -99,15 +106,14 @@ class Heart:
 
     def submit(self, request: EngineRequest) -> None:
         """See `HeartPort`. Besides what `admit` raises: DUPLICATE_ID."""
-        plan = self._door.plan(request)
         now = self._clock.now()
-        one = self._ledger.enter(request, now, self._door.limit_s(request))
-        self._feed(one, life.Planned(cause=plan.reason.value, at_s=now, plan=plan))
+        words = self._door.plan(request, now)
+        self._ledger.enter(request, now, self._door.limit_s(request))
+        self._carry_out(words)
 
     def abort(self, request_ids: Sequence[RequestId]) -> None:
         """See `HeartPort`. The front end is not told of the end of what it aborts."""
-        if self._held_aborts is not None:
-            self._held_aborts.update(dict.fromkeys(request_ids))
+        if self._delivery.holds(request_ids):
             return
         event = life.ClientLeft(cause="aborted by the front end", at_s=self._clock.now())
         for request_id in request_ids:
@@ -123,6 +129,7 @@ class Heart:
         self._viewed_at = self._clock.now()
         for _ in changes.refused:
             self._metrics.worker_refused()
+        self._planner.follow(self._registry.peers(), changes.gone)
         for peer in changes.gone:
             self._lose(peer, "left the cluster")
             self._metrics.forget_worker(peer.info.worker_id, peer.info.role)
@@ -144,6 +151,7 @@ class Heart:
             self._deliver(peer, frame)
         for ended in frame.ended:
             self._leg_ended(peer, ended)
+        self._carry_out(self._planner.heard(peer, frame, self._clock.now()))
 
     def on_link_lost(self, worker_id: WorkerId, why: str) -> None:
         """See `LinkEvents`."""
@@ -157,6 +165,7 @@ class Heart:
         """Ends what is out of time; call it a few times per second."""
         for request_id in self._ledger.due(now):
             self._feed_id(request_id, life.DeadlinePassed(cause="tick", at_s=now))
+        self._carry_out(self._planner.tick(now))
         for peer in self._registry.peers():
             info = peer.info
             self._metrics.worker(info.worker_id, info.role, peer.load, up=peer.up)
@@ -178,22 +187,15 @@ class Heart:
 
     def status(self) -> dict[str, Any]:
         """The router now, in what JSON can hold. Ages in seconds."""
-        now = self._clock.now()
-        return {
-            "router_id": self._identity.router_id,
-            "draining": self._door.closed,
-            "view_version": self._registry.version,
-            "view_age_s": now - self._viewed_at,
-            "inflight_requests": self.inflight,
-            "ended": dict(self._ledger.ended),
-            "refused": dict(self._door.refused),
-            "refused_workers": dict(self._registry.refused),
-            "workers": [_row(peer, now) for peer in self._registry.peers()],
-        }
+        return self._window.status(self._clock.now(), self._viewed_at)
 
     def story(self, request_id: str) -> str | None:
         """The life of a request, running or lately ended; part of its id will do. None: unknown."""
         return self._ledger.story(request_id)
+
+    def explain(self, request_id: str) -> list[dict[str, Any]]:
+        """Why a request went where it went, newest last; part of its id will do."""
+        return self._ledger.explain(request_id)
 
     # --- hearing workers --------------------------------------------------------------------------
 
@@ -203,14 +205,9 @@ class Heart:
             return
         request_id = peer.prefilling.get(news.leg_id)
         if request_id is not None:
-            event = life.Prefilled(
-                cause=f"{peer.info.worker_id} reported",
-                at_s=self._clock.now(),
-                leg_id=parse_leg_id(news.leg_id),
-                handed=news.handed,
-                cached_tokens=news.cached_tokens,
-            )
-            self._feed_id(request_id, event)
+            now = self._clock.now()
+            self._planner.prefilled(request_id, news.cached_tokens, now)
+            self._feed_id(request_id, events.prefilled(peer, news, now))
 
     def _first_token(self, peer: Peer, request_id: RequestId) -> None:
         one = self._ledger.get(request_id)
@@ -221,16 +218,9 @@ class Heart:
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:
         assert self._front is not None
-        # An abort in the middle of a delivery would change the map that the front end reads.
-        held = self._held_aborts = {}
-        try:
-            finished = self._front.deliver(frame.outputs, peer.answering)
-        finally:
-            self._held_aborts = None
-        for request_id in finished:
-            self._finish(request_id, peer, engine_done=request_id not in held)
-        for request_id in held:
-            self._finish(request_id, peer, engine_done=False)
+        ended = self._delivery.deliver(self._front, frame.outputs, peer.answering)
+        for request_id, engine_done in ended:
+            self._finish(request_id, peer, engine_done=engine_done)
 
     def _finish(self, request_id: RequestId, peer: Peer, *, engine_done: bool) -> None:
         one = self._ledger.get(request_id)
@@ -246,24 +236,46 @@ class Heart:
     def _leg_ended(self, peer: Peer, news: pb.Ended) -> None:
         request_id = peer.answering.get(news.leg_id) or peer.prefilling.get(news.leg_id)
         if request_id is not None:
-            error = wire.error_of(news)
-            event = life.LegEnded(
-                cause=f"{peer.info.worker_id} reported",
-                at_s=self._clock.now(),
-                leg_id=parse_leg_id(news.leg_id),
-                reason=error.reason,
-                message=error.message,
-                retry_after_s=error.retry_after_s,
-            )
-            self._feed_id(request_id, event)
+            self._feed_id(request_id, events.leg_ended(peer, news, self._clock.now()))
 
     def _lose(self, peer: Peer, why: str) -> None:
+        now = self._clock.now()
         peer.down()
-        event = life.WorkerLost(cause=why, at_s=self._clock.now(), worker_id=peer.info.worker_id)
+        event = life.WorkerLost(cause=why, at_s=now, worker_id=peer.info.worker_id)
         for request_id in peer.requests():
             self._feed_id(request_id, event)
+        self._carry_out(self._planner.lost(peer, now))
 
     # --- events in, commands out ------------------------------------------------------------------
+
+    def _carry_out(self, words: Iterable[planning.Word]) -> None:
+        now = self._clock.now()
+        for word in words:
+            match word:
+                case planning.Chosen():
+                    self._choose(word, now)
+                case planning.Kept():
+                    self._feed_id(word.request_id, life.Held(cause=word.why, at_s=now))
+                case planning.Refused():
+                    self._feed_id(word.request_id, events.unplaced(word.error, now))
+                case planning.Tell():
+                    self._send(word.worker_id, word.message)
+
+    def _choose(self, word: planning.Chosen, now: float) -> None:
+        one = self._ledger.get(word.request_id)
+        if one is not None:
+            one.route = word.route
+            self._metrics.chose(word.plan.reason)
+            self._feed(one, life.Planned(cause=word.plan.told(), at_s=now, plan=word.plan))
+
+    def _place_again(self, one: Life, command: life.PlaceAgain) -> None:
+        now = self._clock.now()
+        try:
+            words = self._planner.again(one.request, command.attempt, command.why, now)
+        except BatonError as error:
+            self._feed(one, events.unplaced(error, now))
+        else:
+            self._carry_out(words)
 
     def _feed_id(self, request_id: RequestId, event: life.Event) -> None:
         one = self._ledger.get(request_id)
@@ -289,10 +301,12 @@ class Heart:
                     self._submit_leg(one, command)
                 case life.AbortLeg():
                     self._send(command.worker_id, wire.abort_message([command.leg_id]))
+                case life.PlaceAgain():
+                    self._place_again(one, command)
                 case life.Fail():
-                    self._fail(one, _error(command))
+                    self._fail(one, events.error_of(command))
                 case life.Close():
-                    self._ledger.leave(one, command.reason, self._clock.now())
+                    self._leave(one, command.reason)
 
     def _submit_leg(self, one: Life, command: life.SubmitLeg) -> None:
         leg, now = life.OpenLeg(command.leg_id, command.worker_id), self._clock.now()
@@ -304,11 +318,12 @@ class Heart:
             lost = life.WorkerLost(cause="not connected", at_s=now, worker_id=command.worker_id)
             self._feed(one, lost)
             return
-        peer.took(leg, one.request.prompt_tokens)
+        computes = leg.leg_id.leg is not Leg.DECODE
+        peer.took(leg, one.request.prompt_tokens, one.route.work_s if computes else 0.0)
         left_s = one.deadline.remaining_s(now)
         other = self._registry.get(one.state.other_end(command.kind))
         endpoint = b"" if other is None else other.info.transfer_endpoint
-        peer.link.send(wire.submit_message(command, one.request, left_s, endpoint))
+        peer.link.send(wire.submit_message(command, one.request, left_s, endpoint, one.route))
 
     def _send(self, worker_id: WorkerId, message: pb.RouterMessage) -> None:
         peer = self._registry.get(worker_id)
@@ -318,29 +333,9 @@ class Heart:
     def _fail(self, one: Life, error: BatonError) -> None:
         assert self._front is not None
         # It leaves first, because the front end may answer with aborts of its own.
-        if self._ledger.leave(one, error.reason, self._clock.now()):
+        if self._leave(one, error.reason):
             self._front.fail(one.request.request_id, error)
 
-    def _spawn_ticks(self, after_s: float) -> None:
-        ticks = self._tick_for_ever(after_s)
-        self._tasks.spawn(ticks, "tick", eternal=True, on_fault=self._tick_again)
-
-    def _tick_again(self, _fault: TaskFault) -> None:
-        # What raised has been logged. Without ticks no other request would have a deadline.
-        self._spawn_ticks(after_s=_TICK_AFTER_FAULT_S)
-
-    async def _tick_for_ever(self, after_s: float) -> None:
-        if after_s > 0:
-            await asyncio.sleep(after_s)
-        while True:
-            self.tick(self._clock.now())
-            await asyncio.sleep(_TICK_S)
-
-
-def _row(peer: Peer, now: float) -> dict[str, Any]:
-    report = peer.transfer
-    return {**peer.row(now), "transfer": None if report is None else transfer_row(report)}
-
-
-def _error(failed: life.Fail) -> BatonError:
-    return BatonError(failed.reason, failed.message, retry_after_s=failed.retry_after_s)
+    def _leave(self, one: Life, reason: Reason | None) -> bool:
+        self._planner.left(one.request.request_id)
+        return self._ledger.leave(one, reason, self._clock.now())

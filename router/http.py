@@ -27,6 +27,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
+from router.explain_header import Explain, ExplainHeader
 from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
 from router.http_handlers import guard_handlers
@@ -90,6 +91,7 @@ class Pages:
     """Raises BatonError while requests cannot be served."""
     status: Callable[[], Mapping[str, Any]]
     story: Callable[[str], str | None]
+    explain: Explain
     registry: CollectorRegistry
 
 
@@ -165,7 +167,7 @@ async def build_http_app(
     await init_app_state(front, app.state, args, ("generate",))
     guard_handlers(app.state)
     app.router.routes[:] = [*_own_routes(pages), *_sorted_out(app.router.routes)]
-    _set_middleware(app, settings)
+    _set_middleware(app, settings, pages)
     app.exception_handler(FrontError)(_answer_front_error)
     app.exception_handler(BatonError)(_answer_error)
     app.exception_handler(HTTPException)(_answer_http_exception)
@@ -217,16 +219,23 @@ def _own_routes(pages: Pages) -> list[Route]:
             raise HTTPException(404, "No such request, or it is too long ago.")
         return PlainTextResponse(text)
 
+    async def explain(request: Request) -> Response:
+        found = pages.explain(request.path_params["request_id"])
+        if not found:
+            raise HTTPException(404, "No such request, or it is too long ago.")
+        return JSONResponse({"plans": list(found)})
+
     return [
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
         Route("/status", status),
         Route("/story/{request_id:path}", story),
+        Route("/explain/{request_id:path}", explain),
     ]
 
 
-def _set_middleware(app: FastAPI, settings: Settings) -> None:
+def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:
     # vLLM's own count requests and watch for its scaling: both wrap the sending of each token. The
     # check of VLLM_API_KEY does not, and stays.
     app.user_middleware[:] = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
@@ -237,6 +246,7 @@ def _set_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
+    app.add_middleware(ExplainHeader, explain=pages.explain)
     app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from baton.clock import Deadline
 from baton.errors import Reason
 from baton.ids import RequestId
 from router import flow
 from router.deadlines import Deadlines
-from router.life import FlowState
+from router.life import FlowState, Planned
 from router.metrics import FINISHED, RouterMetrics
-from router.ports import EngineRequest
+from router.ports import NO_ROUTE, EngineRequest, Route
 
 STORIES_MAX = 1024
 _STORIES_SHOWN_MAX = 8
@@ -31,6 +32,7 @@ class Life:
     state: FlowState
     taken_at: float
     deadline: Deadline
+    route: Route = NO_ROUTE
 
 
 class Ledger:
@@ -94,12 +96,19 @@ class Ledger:
 
         Front ends add to the ids that clients see, so a part of an id has to do.
         """
+        return "\n".join(map(flow.story, self._named(text))) or None
+
+    def explain(self, text: str) -> list[dict[str, Any]]:
+        """Each plan made for those requests, with what is known of why, in what JSON can hold."""
+        return [row for state in self._named(text) for row in _explained(state)]
+
+    def _named(self, text: str) -> list[FlowState]:
         lives = {request_id: one.state for request_id, one in self._lives.items()}
         states = {**self._stories, **lives}
         if exact := states.get(RequestId(text)):
-            return flow.story(exact)
+            return [exact]
         found = [state for request_id, state in states.items() if text and text in request_id]
-        return "\n".join(map(flow.story, found[-_STORIES_SHOWN_MAX:])) or None
+        return found[-_STORIES_SHOWN_MAX:]
 
     def _keep_story(self, state: FlowState) -> None:
         self._stories.pop(state.request_id, None)
@@ -113,3 +122,19 @@ class Ledger:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _explained(state: FlowState) -> list[dict[str, Any]]:
+    plans = [entry.event.plan for entry in state.log if isinstance(entry.event, Planned)]
+    return [
+        {
+            "request_id": state.request_id,
+            "phase": state.phase.value,
+            "prefill": plan.prefill,
+            "decode": plan.decode,
+            "reason": plan.reason.value,
+            "line": plan.told(),
+            "why": None if plan.explanation is None else asdict(plan.explanation),
+        }
+        for plan in plans
+    ]

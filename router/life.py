@@ -15,12 +15,15 @@ from baton.ids import Leg, LegId, RequestId, WorkerId
 from router.policy.types import Plan
 
 LOG_ENTRIES_MAX = 32
+ATTEMPTS_MAX = 5
+"""One, and one more each time that a worker sends a request back."""
 
 
 class Phase(StrEnum):
     """Where a request is. Only CLOSED has no way out."""
 
     NEW = "new"
+    """No worker has it: it is to be placed, for the first time or again."""
     PREFILLING = "prefilling"
     """Sequential dispatch: the prefill leg is out, the decode leg waits for what it hands over."""
     PAIRED = "paired"
@@ -48,6 +51,20 @@ class Planned(Event):
     """A policy has chosen the workers."""
 
     plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Event):
+    """It stays in the router for now; the cause says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced(Event):
+    """Nobody can serve it any more."""
+
+    reason: Reason
+    message: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +159,14 @@ class AbortLeg:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceAgain:
+    """Choose workers anew: a worker has sent the request back."""
+
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """Tell the front end that the request ended with an error. The last command of a life."""
 
@@ -157,7 +182,7 @@ class Close:
     reason: Reason | None = None
 
 
-Command: TypeAlias = SubmitLeg | AbortLeg | Fail | Close
+Command: TypeAlias = SubmitLeg | AbortLeg | PlaceAgain | Fail | Close
 
 
 # --- state ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from router.policy.types import ChoiceReason
 
 FINISHED = "finished"
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60)
+_ERROR_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 _WORKER_LABELS = ("worker", "role")
 
@@ -31,12 +32,30 @@ class RouterMetrics:
         self._ended = self._counter("requests", "Requests that ended, by how.", "outcome", "reason")
         self._refused = self._counter("refusals", "Requests not taken, by reason.", "reason")
         self._choices = self._counter("choices", "Routing choices, by reason.", "reason")
+        self._prefill = self._counter(
+            "prefill_choices", "Prefill workers chosen, by reason.", "reason"
+        )
+        self._decode = self._counter(
+            "decode_choices", "Decode workers chosen, by reason.", "reason"
+        )
+        self._moved = self._counter(
+            "rebalanced_requests", "Requests sent elsewhere than planned when they came."
+        )
+        self._probes = self._counter("probes", "Workers asked before sending, by answer.", "answer")
+        self._off = self._histogram(
+            "prefill_prediction_error_seconds",
+            "Predicted time until a prompt was computed, against the real one.",
+            _ERROR_S,
+        )
         self._bugs = self._counter("router_faults", "Requests ended by a fault in the router.")
         self._ttft = self._histogram(
             "time_to_first_token_seconds", "From taking a request to its first token.", _TTFT_S
         )
         self._request = self._histogram(
             "request_duration_seconds", "From taking a request to its end.", _REQUEST_S
+        )
+        self.queued = self._gauge(
+            "queued_requests", "Requests that wait in this router for a prefill worker."
         )
         self.inflight = self._gauge("inflight_requests", "Requests inside this router.")
 
@@ -63,6 +82,20 @@ class RouterMetrics:
     def refused(self, reason: Reason) -> None:
         """A request was not taken."""
         self._refused.labels(reason.value).inc()
+
+    def chose_prefill(self, prefill: str, decode: str, *, moved: bool) -> None:
+        """A request was sent to its workers, for these reasons."""
+        self._prefill.labels(prefill).inc()
+        self._decode.labels(decode).inc()
+        self._moved.inc(moved)
+
+    def probed(self, answer: str, workers: int = 1) -> None:
+        """So many workers have answered a probe, or have not."""
+        self._probes.labels(answer).inc(workers)
+
+    def predicted(self, expected_s: float, real_s: float) -> None:
+        """A prompt was computed."""
+        self._off.observe(abs(real_s - expected_s))
 
     def first_token(self, seconds: float) -> None:
         """The first token of a request came, so long after it was taken."""

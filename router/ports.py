@@ -26,6 +26,25 @@ class EngineRequest:
     """False for requests whose answer needs the prompt's own logits (prompt logprobs)."""
     deadline_s: float | None = None
     """Seconds the client gives it; None means the router's own limit."""
+    tokens: Sequence[int] = ()
+    """The prompt; empty where it is not known, which costs the prefix cache."""
+    cache_salt: str = ""
+    """Only requests of the same salt may share KV."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What goes with the legs of a plan besides the request."""
+
+    blocks: tuple[int, ...] = ()
+    """Keys of the prompt's full KV blocks."""
+    work_s: float = 0.0
+    """What computing the prompt is expected to take where it is computed."""
+    queue_max_s: float = 0.0
+    """The prefill worker is to refuse when its queue is longer; 0 = never."""
+
+
+NO_ROUTE = Route()
 
 
 class FrontPort(Protocol):

@@ -29,6 +29,8 @@ class Sent:
 
     requests: int = 0
     prompt_tokens: int = 0
+    work_s: float = 0.0
+    """What computing the prompts there is expected to take."""
 
 
 @dataclass(slots=True)
@@ -68,12 +70,13 @@ class Peer:
         self.load = self.load if load is None else load
         self._sent_before, self._sent = self._sent, Sent()
 
-    def took(self, leg: OpenLeg, prompt_tokens: int) -> None:
-        """A leg was sent to it."""
+    def took(self, leg: OpenLeg, prompt_tokens: int, work_s: float = 0.0) -> None:
+        """A leg was sent to it; `work_s` for a prompt that is computed there."""
         legs = self.answering if leg.answers else self.prefilling
         legs[str(leg.leg_id)] = leg.leg_id.request
         self._sent.requests += 1
         self._sent.prompt_tokens += prompt_tokens
+        self._sent.work_s += work_s
 
     def forget(self, leg: OpenLeg) -> None:
         """A leg has ended there, or is of no interest any more."""
@@ -105,6 +108,28 @@ class Peer:
             "prefill_legs": len(self.prefilling),
             "load": asdict(self.load),
         }
+
+    @property
+    def taking(self) -> bool:
+        """Whether it may get new requests, as far as is known."""
+        return self.up and not (self.draining or self.load.draining)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait there, or will in a moment."""
+        return (
+            self.load.waiting
+            + self._sent.requests
+            + self._sent_before.requests
+            + len(self.promised)
+        )
+
+    def queue_s(self, now: float) -> float:
+        """Seconds of prompts before a new one: as reported, less the time since, plus what was
+        sent since."""
+        since_s = 0.0 if self.heard_at is None else max(now - self.heard_at, 0.0)
+        reported_s = max(self.load.queue_s - since_s, 0.0)
+        return reported_s + self._sent.work_s + self._sent_before.work_s
 
     def view(self) -> WorkerView:
         """The worker as policies see it."""
@@ -171,13 +196,13 @@ class Registry:
             peer = self._peers.get(leg.worker_id)
             if leg not in after.legs and peer is not None:
                 peer.forget(leg)
-        decode = self._peers.get(after.plan.decode) if after.plan is not None else None
-        if decode is None:
-            return
-        if after.phase is Phase.PREFILLING:
-            decode.promised[after.request_id] = prompt_tokens
-        else:
-            decode.promised.pop(after.request_id, None)
+        for plan in (before.plan, after.plan):
+            if plan is not None and (decode := self._peers.get(plan.decode)) is not None:
+                decode.promised.pop(after.request_id, None)
+        if after.plan is not None and after.phase is Phase.PREFILLING:
+            waiting = self._peers.get(after.plan.decode)
+            if waiting is not None:
+                waiting.promised[after.request_id] = prompt_tokens
 
     def clear(self) -> tuple[Peer, ...]:
         """Drops every worker. The caller closes them."""

@@ -5,6 +5,7 @@ Values in, messages of `baton.wire` out, and the reverse. Knows no transport.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -14,7 +15,8 @@ from baton.ids import Leg, LegId, RouterId, WorkerId
 from baton.messages import WorkerInfo, WorkerLoad
 from baton.wire import worker_pb2 as pb
 from router.life import Handoff, SubmitLeg
-from router.ports import EngineRequest
+from router.policy.prefill import Answer
+from router.ports import NO_ROUTE, EngineRequest, Route
 
 _KINDS = {Leg.PREFILL: pb.LEG_PREFILL, Leg.DECODE: pb.LEG_DECODE, Leg.SOLO: pb.LEG_SOLO}
 
@@ -59,16 +61,23 @@ Connect: TypeAlias = Callable[[WorkerInfo, LinkEvents], LinkPort]
 
 
 def submit_message(
-    command: SubmitLeg, request: EngineRequest, deadline_s: float, peer: bytes = b""
+    command: SubmitLeg,
+    request: EngineRequest,
+    deadline_s: float,
+    peer: bytes = b"",
+    route: Route = NO_ROUTE,
 ) -> pb.RouterMessage:
     """A leg as its worker gets it. `deadline_s`: seconds from now until the handoff is given up;
     `peer`: the transfer endpoint of the worker at its other end."""
+    is_prefill = command.kind is Leg.PREFILL
     submit = pb.Submit(
         leg_id=str(command.leg_id),
         kind=_KINDS[command.kind],
         request=request.payload,
         prompt_tokens=request.prompt_tokens,
         ticket=_ticket(command.handoff, deadline_s, peer),
+        blocks=route.blocks if command.kind is not Leg.DECODE else (),
+        queue_max_s=route.queue_max_s if is_prefill else 0.0,
     )
     return pb.RouterMessage(submit=submit)
 
@@ -78,6 +87,26 @@ def abort_message(leg_ids: Iterable[LegId]) -> pb.RouterMessage:
     return pb.RouterMessage(abort=pb.Abort(leg_ids=[str(leg_id) for leg_id in leg_ids]))
 
 
+def probe_message(
+    leg_id: LegId, prompt_tokens: int, blocks: Iterable[int], hold_s: float
+) -> pb.RouterMessage:
+    """Asks a worker how it would be for a leg, and to hold its place for so many seconds."""
+    probe = pb.Probe(leg_id=str(leg_id), prompt_tokens=prompt_tokens, blocks=blocks, hold_s=hold_s)
+    return pb.RouterMessage(probe=probe)
+
+
+def answer_of(answer: pb.Answer, slot: int) -> Answer | None:
+    """A worker's word on a probe; None if it would refuse the leg, or makes no sense."""
+    if answer.refused or not (math.isfinite(answer.queue_s) and answer.queue_s >= 0):
+        return None
+    return Answer(slot, answer.queue_s, answer.cached_tokens)
+
+
+def resync_message() -> pb.RouterMessage:
+    """Asks a worker for all that its cache holds."""
+    return pb.RouterMessage(resync=pb.Resync())
+
+
 def hello_message(identity: Identity) -> pb.RouterMessage:
     """The first message of every connection."""
     hello = pb.Hello(router_id=identity.router_id, config_digest=identity.config_digest)
@@ -85,20 +114,24 @@ def hello_message(identity: Identity) -> pb.RouterMessage:
 
 
 def load_of(load: pb.Load) -> WorkerLoad:
-    """A worker's report as a value."""
+    """A worker's report as a value; what cannot be true becomes nothing."""
     return WorkerLoad(
         running=load.running,
         waiting=load.waiting,
-        kv_used=load.kv_used,
+        kv_used=min(_sane(load.kv_used), 1.0),
         queued_prompt_tokens=load.queued_prompt_tokens,
         steps=load.steps,
-        step_s=load.step_s,
+        step_s=_sane(load.step_s),
         draining=load.draining,
         prefix_queried_tokens=load.prefix_queried_tokens,
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
-        queue_s=load.queue_s,
+        queue_s=_sane(load.queue_s),
     )
+
+
+def _sane(value: float) -> float:
+    return value if math.isfinite(value) and value > 0 else 0.0
 
 
 def error_of(ended: pb.Ended) -> BatonError:

@@ -13,9 +13,9 @@ from baton.settings.model import (
     LogSettings,
     ModelSettings,
     PoolSettings,
-    RouterSettings,
     Settings,
 )
+from baton.settings.router import RouterSettings, SloSettings
 from baton.settings.sources import extend_process_environ, process_environ
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "PoolSettings",
     "RouterSettings",
     "Settings",
+    "SloSettings",
     "extend_process_environ",
     "load",
     "process_environ",

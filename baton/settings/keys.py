@@ -10,7 +10,8 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from baton.settings.model import Section, Settings
+from baton.settings.model import Settings
+from baton.settings.section import Section
 
 ENV_PREFIX = "BATON_"
 

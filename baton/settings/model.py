@@ -9,13 +9,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-
-class Section(BaseModel):
-    """What all groups of settings have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+from baton.settings.router import RouterSettings, SloSettings
+from baton.settings.section import Section
 
 
 class ModelSettings(Section):
@@ -196,45 +193,6 @@ class KvTransferSettings(Section):
     )
 
 
-class RouterSettings(Section):
-    """The front door: where it listens and what it lets in."""
-
-    routers: int = Field(1, ge=1, description="Router processes.")
-    host: str = Field(
-        "127.0.0.1",
-        min_length=1,
-        description="Address that clients reach. Anything but loopback opens it to the network.",
-    )
-    port: int = Field(
-        8000, ge=0, le=65535, description="HTTP port. 0 = any free port, shown at start-up."
-    )
-    max_inflight_requests: int = Field(
-        1024, ge=1, description="Most requests inside one router; beyond it answers 429."
-    )
-    max_body_mib: float = Field(16, gt=0, description="Largest request body, in MiB.")
-    request_timeout_s: float = Field(
-        600, gt=0, description="Seconds after which a request is ended with an error."
-    )
-    retry_after_s: float = Field(
-        1, ge=0, description="Seconds that a refused client is told to wait (Retry-After)."
-    )
-    disaggregate: Literal["auto", "always", "never"] = Field(
-        "auto",
-        description="Whether prompts are computed by the prefill pool. auto = where it pays, "
-        "always = wherever possible, never = decode workers do both.",
-    )
-    min_disaggregated_tokens: int = Field(
-        0,
-        ge=0,
-        description="With auto, prompts with fewer uncached tokens stay on the decode worker.",
-    )
-    allow_origins: tuple[str, ...] = Field(
-        (),
-        strict=False,
-        description="Web origins whose pages may call the API (CORS). Empty = none.",
-    )
-
-
 class ClusterSettings(Section):
     """Which processes exist, where they run, and how they are watched."""
 
@@ -307,6 +265,7 @@ class Settings(Section):
     decode: PoolSettings = Field(default_factory=PoolSettings)
     kv_transfer: KvTransferSettings = Field(default_factory=KvTransferSettings)
     router: RouterSettings = Field(default_factory=RouterSettings)
+    slo: SloSettings = Field(default_factory=SloSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

@@ -56,6 +56,9 @@ def divide(apart: Forecast | None, whole: Forecast, promise: Promise) -> Divisio
     if apart is None:
         return Division.WHOLE_ONLY
     sooner = whole.ttft_s < apart.ttft_s * _WORTH
+    if whole.tpot_s > promise.tpot_s >= apart.tpot_s:
+        # The one who would wait longer for a first token is alone, those who would stall are many.
+        return Division.APART_KEEPS_TPOT if sooner else Division.APART
     kept_apart, kept_whole = _kept(apart, promise), _kept(whole, promise)
     if kept_whole > kept_apart:
         return Division.WHOLE_KEEPS

@@ -163,9 +163,9 @@ class BlockIndex:
         if known is not None and known.blocks:
             self._holders.drop_worker(1 << worker)
 
-    def match(self, blocks: Sequence[int]) -> Levels:
-        """How much of a prompt the known workers hold."""
-        return self._holders.levels(blocks, self._exact)
+    def match(self, blocks: Sequence[int], among: int = -1) -> Levels:
+        """How much of a prompt the known workers of a mask hold."""
+        return self._holders.levels(blocks, self._exact & among)
 
     def _lose(self, worker: int, why: Applied) -> Applied:
         self.forget(worker)
@@ -187,6 +187,8 @@ class Shadow:
 
     def sent(self, worker: int, blocks: Iterable[int]) -> None:
         """The worker will hold these blocks; a prompt's tail is forgotten before its head."""
+        while worker >= len(self._recent):
+            self._recent.append({})
         recent, bit = self._recent[worker], 1 << worker
         for block in reversed(tuple(blocks)):
             if block in recent:
@@ -201,6 +203,8 @@ class Shadow:
 
     def forget(self, worker: int) -> None:
         """The worker is gone, or started anew."""
+        if worker >= len(self._recent):
+            return
         for block in self._recent[worker]:
             self._holders.drop(block, 1 << worker)
         self._recent[worker] = {}

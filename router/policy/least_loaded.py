@@ -16,6 +16,7 @@ from baton.messages import Role
 from router.policy.types import (
     ChoiceReason,
     Plan,
+    PolicyRules,
     PolicyView,
     Refusal,
     RequestFacts,
@@ -30,7 +31,7 @@ def choose(view: PolicyView, request: RequestFacts) -> Plan | Refusal:
     decode = _pick(view, Role.DECODE, request)
     if isinstance(decode, Refusal):
         return decode
-    reason = _division(view, request)
+    reason = division(view.rules, request, has_prefill=bool(_taking(view.prefill)))
     if reason is not ChoiceReason.DISAGGREGATED:
         return Plan(None, decode, view.dispatch, reason)
     prefill = _pick(view, Role.PREFILL, request)
@@ -41,11 +42,14 @@ def choose(view: PolicyView, request: RequestFacts) -> Plan | Refusal:
 
 def refusal(view: PolicyView) -> Refusal | None:
     """Why no request at all can be served now; None when some can."""
-    return _nobody(view, Role.DECODE)
+    return nobody(view, Role.DECODE)
 
 
-def _division(view: PolicyView, request: RequestFacts) -> ChoiceReason:
-    rules = view.rules
+def division(rules: PolicyRules, request: RequestFacts, *, has_prefill: bool) -> ChoiceReason:
+    """Whether the request may be disaggregated, and if not, why.
+
+    `has_prefill`: there is a prefill worker that takes requests, full or not.
+    """
     if rules.disaggregate == "never":
         return ChoiceReason.SETTING
     if not request.may_disaggregate:
@@ -53,26 +57,26 @@ def _division(view: PolicyView, request: RequestFacts) -> ChoiceReason:
     if rules.disaggregate == "auto":
         if request.prompt_tokens < rules.min_disaggregated_tokens:
             return ChoiceReason.SHORT_PROMPT
-        if not _taking(view.prefill):
+        if not has_prefill:
             return ChoiceReason.NO_PREFILL_WORKER
     return ChoiceReason.DISAGGREGATED
 
 
 def _pick(view: PolicyView, role: Role, request: RequestFacts) -> WorkerId | Refusal:
     """The worker of this role with the least load that is not full."""
-    refused = _nobody(view, role)
+    refused = nobody(view, role)
     if refused is not None:
         return refused
     load = _LOADS[role]
-    best = min(_free(view, role), key=lambda w: (load(w), _tie(w.worker_id, request)))
+    best = min(free(view, role), key=lambda w: (load(w), _tie(w.worker_id, request)))
     return best.worker_id
 
 
-def _nobody(view: PolicyView, role: Role) -> Refusal | None:
+def nobody(view: PolicyView, role: Role) -> Refusal | None:
     """Why no worker of this role takes a request, from the most to the least permanent cause."""
     wait_s = view.rules.retry_after_s
     workers = _workers(view, role)
-    if _free(view, role):
+    if free(view, role):
         return None
     if _taking(workers):
         return Refusal(Reason.WORKER_FULL, f"Every {role.value} worker's queue is full.", wait_s)
@@ -91,7 +95,8 @@ def _taking(workers: tuple[WorkerView, ...]) -> tuple[WorkerView, ...]:
     return tuple(w for w in workers if not (w.draining or w.load.draining))
 
 
-def _free(view: PolicyView, role: Role) -> tuple[WorkerView, ...]:
+def free(view: PolicyView, role: Role) -> tuple[WorkerView, ...]:
+    """The workers of a role that take requests."""
     rules = view.rules
     is_prefill = role is Role.PREFILL
     most = rules.max_queued_prefill_requests if is_prefill else rules.max_queued_decode_requests

@@ -17,7 +17,7 @@ from baton.costs import PrefillCurve
 from baton.prefix_keys import ROUTING_BLOCK_TOKENS
 from router.policy import affinity
 from router.policy.affinity import Choice, Pool, Prompt, Reuse, Rules
-from router.policy.hotness import Hotness
+from router.policy.hotness import Hotness, RoutingKey
 from router.policy.index import Levels
 from router.policy.rings import Rings
 from router.policy.waiting import Kept, Place, WaitingRoom
@@ -46,6 +46,7 @@ class Request(Kept):
     keys: tuple[int, ...]
     blocks: tuple[int, ...]
     block_tokens: int
+    routing: RoutingKey | None = None
     homes: tuple[int, ...] = ()
     known_tokens: int = 0
 
@@ -100,7 +101,7 @@ class PrefillDesk:
         self._curves = curves
         self._match = match
         self._rules = rules or DeskRules()
-        self._hotness = Hotness(len(rings.workers))
+        self._hotness = Hotness(rings.size)
         self._room: WaitingRoom[Request] = WaitingRoom(self._rules.ahead_s)
         self._rounds: dict[int, int] = {}
         self.reuse = ReuseMeter()
@@ -108,17 +109,36 @@ class PrefillDesk:
     def __len__(self) -> int:
         return len(self._room)
 
+    def members(self, rings: Rings) -> None:
+        """The pool has changed."""
+        self._rings = rings
+        self._hotness.resize(rings.size)
+        self._room.change(self._housed)
+
+    def at_home(self, request: Request) -> Request:
+        """The request with its homes; counts it as traffic of its prefix, so once per request."""
+        if not request.keys:
+            return request
+        return self._housed(replace(request, routing=self._hotness.observe(request.keys)))
+
+    def preview(self, request: Request, state: State, now: float) -> Choice | None:
+        """Where a request would go if it were sent at once; None when no worker is open."""
+        return self._choose(request, state, now)
+
     def arrived(self, request: Request, state: State, now: float) -> list[Send | Ask]:
         """A new request: it is sent, kept, or its candidates are asked."""
-        request = self._at_home(request)
-        if not self._rules.may_ask:
+        return self.placed(self.at_home(request), state, now, ask=self._rules.may_ask)
+
+    def placed(self, request: Request, state: State, now: float, *, ask: bool) -> list[Send | Ask]:
+        """A request that is `at_home`, new or refused by the worker it was sent to."""
+        if not ask:
             self._room.add(request)
             return self.released(state, now)
         choice = self._choose(request, state, now)
         if choice is None:
             self._room.add(request)
             return []
-        self._rounds[request.number] = 0
+        self._rounds.setdefault(request.number, 0)
         return [Ask(request, affinity.whom_to_ask(request.homes, choice, self._rules.ask_most))]
 
     def released(self, state: State, now: float) -> list[Send | Ask]:
@@ -169,10 +189,10 @@ class PrefillDesk:
         self._rounds.pop(number, None)
         return self._room.remove(number) is not None
 
-    def _at_home(self, request: Request) -> Request:
-        if not request.keys:
+    def _housed(self, request: Request) -> Request:
+        key = request.routing
+        if key is None:
             return request
-        key = self._hotness.observe(request.keys)
         # Who may ask has as many homes as questions: every router finds what another sent there.
         copies = max(key.copies, self._rules.ask_most) if self._rules.may_ask else key.copies
         homes = self._rings.candidates(key.key, copies)

@@ -36,14 +36,18 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """The rings of one membership. `workers` gives the positions their meaning."""
+    """The rings of one membership. `workers` gives the positions their meaning; None = nobody."""
 
-    workers: tuple[str, ...]
+    workers: tuple[str | None, ...]
     rings: tuple[Ring, Ring]
+    size: int
+    """Workers on the rings."""
 
     def candidates(self, key: int, count: int = 2) -> tuple[int, ...]:
         """Distinct workers in order of preference, as positions; fewer when there are no more."""
-        data, wanted = key.to_bytes(8, "little"), min(count, len(self.workers))
+        data, wanted = key.to_bytes(8, "little"), min(count, self.size)
+        if not wanted:
+            return ()
         one, other = self.rings
         at, at_other = one.start(data), other.start(data)
         first, second = one.owners[at], other.owners[at_other]
@@ -58,19 +62,31 @@ class Rings:
 
 
 def build(workers: Sequence[str], *, seed: int = 0, virtual_nodes: int = VIRTUAL_NODES) -> Rings:
-    """The rings of these workers, in whatever order they are given."""
-    ids = tuple(sorted(set(workers)))
+    """The rings of these workers, in whatever order they are given; positions are by name."""
+    return at_slots(sorted(set(workers)), seed=seed, virtual_nodes=virtual_nodes)
+
+
+def at_slots(
+    slots: Sequence[str | None], *, seed: int = 0, virtual_nodes: int = VIRTUAL_NODES
+) -> Rings:
+    """The rings of workers whose positions are the caller's; None where a position is nobody's.
+
+    Which worker a key belongs to does not depend on the positions.
+    """
+    ids = tuple(slots)
     one, other = (_ring(ids, seed * _RINGS + n, virtual_nodes) for n in range(_RINGS))
-    return Rings(ids, (one, other))
+    return Rings(ids, (one, other), sum(i is not None for i in ids))
 
 
-def _ring(ids: tuple[str, ...], seed: int, virtual_nodes: int) -> Ring:
+def _ring(ids: tuple[str | None, ...], seed: int, virtual_nodes: int) -> Ring:
     points = sorted(
-        (xxhash.xxh64_intdigest(f"{worker}#{node}", seed=seed), position)
+        (xxhash.xxh64_intdigest(f"{worker}#{node}", seed=seed), worker, position)
         for position, worker in enumerate(ids)
+        if worker is not None
         for node in range(virtual_nodes)
     )
-    return Ring(array("Q", (p for p, _ in points)), array("L", (o for _, o in points)), seed)
+    owners = array("L", (o for *_, o in points))
+    return Ring(array("Q", (p for p, *_ in points)), owners, seed)
 
 
 def _take(owners: Sequence[int], at: int, found: list[int]) -> int:

@@ -12,6 +12,7 @@ from typing import Literal
 from baton.errors import Reason
 from baton.ids import RequestId, WorkerId
 from baton.messages import Dispatch, Role, WorkerLoad
+from router.policy.explanation import Explanation
 
 
 class ChoiceReason(StrEnum):
@@ -24,6 +25,12 @@ class ChoiceReason(StrEnum):
     NOT_DIVISIBLE = "not_divisible"
     """The answer needs the prompt's own logits, so one worker has to do both."""
     NO_PREFILL_WORKER = "no_prefill_worker"
+    DISAGGREGATED_FOR_TPOT = "disaggregated_for_tpot"
+    """The decode worker alone would answer sooner, but stall its batch."""
+    WHOLE_SOONER = "whole_sooner"
+    """The decode worker alone is predicted to answer sooner, and its batch keeps its promise."""
+    WHOLE_KEEPS = "whole_keeps"
+    """The decode worker alone keeps a promise that would be broken apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,11 @@ class Plan:
     decode: WorkerId
     dispatch: Dispatch
     reason: ChoiceReason
+    explanation: Explanation | None = None
+
+    def told(self) -> str:
+        """It in a few words."""
+        return self.reason.value if self.explanation is None else self.explanation.line()
 
 
 @dataclass(frozen=True, slots=True)

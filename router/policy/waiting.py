@@ -68,6 +68,10 @@ class WaitingRoom(Generic[_T]):
         """Its client left, or it is being asked about."""
         return self._kept.pop(number, None)
 
+    def change(self, changed: Callable[[_T], _T]) -> None:
+        """Every kept request as it is from now on."""
+        self._kept = {number: changed(kept) for number, kept in self._kept.items()}
+
     def release(
         self, queue_s: Sequence[float], open_mask: int, now: float, choose: Chooser[_T]
     ) -> list[tuple[_T, Place]]:
@@ -75,7 +79,8 @@ class WaitingRoom(Generic[_T]):
         queues = list(queue_s)
         if not self._kept or not self._room(queues, open_mask):
             return []
-        sent = [(p.kept, p.place) for p in self._plan(queues, now, choose)]
+        workers = open_mask.bit_count()
+        sent = [(p.kept, p.place) for p in self._plan(queues, workers, now, choose)]
         for kept, _ in sent:
             del self._kept[kept.number]
         return sent
@@ -89,7 +94,9 @@ class WaitingRoom(Generic[_T]):
     def _room(self, queues: Sequence[float], open_mask: int) -> bool:
         return any(q <= self._ahead_s for w, q in enumerate(queues) if open_mask >> w & 1)
 
-    def _plan(self, queues: list[float], now: float, choose: Chooser[_T]) -> list[_Planned[_T]]:
+    def _plan(
+        self, queues: list[float], workers: int, now: float, choose: Chooser[_T]
+    ) -> list[_Planned[_T]]:
         """List scheduling: each in order takes its place; who finds room there is sent."""
         sent: list[_Planned[_T]] = []
         real, blocked = list(queues), set[int]()
@@ -104,7 +111,7 @@ class WaitingRoom(Generic[_T]):
                 self._count(late=now > kept.due_s)
             else:
                 blocked.add(worker)
-                if len(blocked) == len(queues):
+                if len(blocked) == workers:
                     break
             queues[worker] += place.work_s
         return sent

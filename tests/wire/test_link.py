@@ -219,7 +219,8 @@ async def pair() -> AsyncIterator[tuple[FakeWorker, FakeWorker]]:
 
 @pytest.fixture
 async def heart(pair) -> AsyncIterator[Heart]:
-    heart = Heart(ME, Settings(), MonotonicClock(), RouterMetrics(), connector(ME, LIMITS))
+    settings = Settings.model_validate({"router": {"disaggregate": "always"}})
+    heart = Heart(ME, settings, MonotonicClock(), RouterMetrics(), connector(ME, LIMITS))
     heart.attach(Front())
     members = (Member(w.info.worker_id, w.info.role, WorkerState.READY, w.info) for w in pair)
     heart.set_view(ClusterView(1, tuple(members)))

@@ -9,7 +9,14 @@ from router import flow
 from tests.unit.router.fakes import Scene
 
 SETTINGS = Settings.model_validate(
-    {"router": {"max_inflight_requests": 3, "request_timeout_s": 60.0, "retry_after_s": 2.0}}
+    {
+        "router": {
+            "max_inflight_requests": 3,
+            "request_timeout_s": 60.0,
+            "retry_after_s": 2.0,
+            "policy": "least_loaded",
+        }
+    }
 )
 
 

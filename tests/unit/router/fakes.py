@@ -46,6 +46,14 @@ class FakeLink:
         return [m.submit for m in self.sent if m.WhichOneof("message") == "submit"]
 
     @property
+    def probes(self) -> list[pb.Probe]:
+        return [m.probe for m in self.sent if m.WhichOneof("message") == "probe"]
+
+    @property
+    def resyncs(self) -> int:
+        return sum(m.WhichOneof("message") == "resync" for m in self.sent)
+
+    @property
     def aborts(self) -> list[str]:
         return [leg for m in self.sent for leg in m.abort.leg_ids]
 
@@ -80,6 +88,7 @@ def info(name: str, role: Role, **facts) -> WorkerInfo:
         "address": f"{name}:1",
         "config_digest": DIGEST,
         "dispatch": Dispatch.SEQUENTIAL,
+        "kv_blocks": 10,
         **facts,
     }
     return WorkerInfo(
@@ -89,7 +98,6 @@ def info(name: str, role: Role, **facts) -> WorkerInfo:
         served_model="m",
         max_model_len_tokens=100,
         block_size_tokens=16,
-        kv_blocks=10,
         dtype="float32",
         device="cpu",
         vllm_version="0",
@@ -131,8 +139,10 @@ class Scene:
         for one in infos:
             self.frame(one.worker_id)
 
-    def frame(self, worker: str, *, done: str = "", prefilled=(), ended=(), **load) -> None:
-        """A frame; `done` names the legs whose outputs in it are their last."""
+    def frame(
+        self, worker: str, *, done: str = "", prefilled=(), ended=(), news=None, **load
+    ) -> None:
+        """A frame; `done` names the legs whose outputs in it are their last, `news` are fields."""
         self.heart.on_frame(
             WorkerId(worker),
             pb.StepFrame(
@@ -143,6 +153,7 @@ class Scene:
                     pb.Ended(leg_id=leg, reason=reason, message="why", retry_after_s=wait)
                     for leg, reason, wait in ended
                 ],
+                **(news or {}),
             ),
         )
 

@@ -9,6 +9,7 @@ from baton.ids import Leg, LegId, RequestId, WorkerId
 from baton.messages import Dispatch
 from router.flow import TRANSITIONS, IllegalTransitionError, check_invariants, step, story
 from router.life import (
+    ATTEMPTS_MAX,
     LOG_ENTRIES_MAX,
     AbortLeg,
     Broke,
@@ -20,12 +21,15 @@ from router.life import (
     Finished,
     FlowState,
     Handoff,
+    Held,
     LegEnded,
     Phase,
+    PlaceAgain,
     Planned,
     Prefilled,
     SubmitLeg,
     TokensCame,
+    Unplaced,
     WorkerLost,
 )
 from router.policy.types import ChoiceReason, Plan
@@ -43,6 +47,7 @@ SEQUENTIAL, CONCURRENT, ALONE = plan(), plan(Dispatch.CONCURRENT), plan(prefill=
 PREFILLED = Prefilled(leg_id=PREFILL, handed=b"kv", cached_tokens=3, **WHY)
 TOKENS, FINISHED, STOPPED = TokensCame(**WHY), Finished(**WHY), Finished(engine_done=False, **WHY)
 LEFT, LATE, BROKE = ClientLeft(**WHY), DeadlinePassed(**WHY), Broke(**WHY)
+HELD, UNPLACED = Held(**WHY), Unplaced(reason=Reason.NO_WORKER, message="nobody", **WHY)
 
 
 def lost(worker_id) -> WorkerLost:
@@ -66,6 +71,8 @@ def run(*events: Event) -> tuple[FlowState, list]:
 # Each way to be in a phase, by name: the events that lead there.
 PATHS = {
     "new": (),
+    "new-held": (HELD,),
+    "new-again": (SEQUENTIAL, ended(PREFILL)),
     "prefilling": (SEQUENTIAL,),
     "paired": (CONCURRENT,),
     "decoding": (SEQUENTIAL, PREFILLED),
@@ -88,9 +95,16 @@ EVENTS = {
     DeadlinePassed: LATE,
     ClientLeft: LEFT,
     Broke: BROKE,
+    Held: HELD,
+    Unplaced: UNPLACED,
 }
 IMPOSSIBLE = {
-    *((phase, Planned) for phase in Phase if phase not in (Phase.NEW, Phase.CLOSED)),
+    *(
+        (phase, kind)
+        for phase in Phase
+        if phase not in (Phase.NEW, Phase.CLOSED)
+        for kind in (Planned, Held, Unplaced)
+    ),
     *((p, kind) for p in (Phase.NEW, Phase.PREFILLING) for kind in (TokensCame, Finished)),
 }
 
@@ -164,10 +178,35 @@ def test_what_the_front_end_finished_is_aborted_in_the_engine() -> None:
 
 
 def test_a_refused_leg_ends_the_request_with_the_workers_reason() -> None:
-    fail = Fail(Reason.WORKER_FULL, "full", 2.0)
-    assert run(SEQUENTIAL, ended(PREFILL))[1][1:] == [fail]
-    assert run(CONCURRENT, ended(PREFILL))[1][2:] == [AbortLeg(DECODE, D), fail]
-    assert run(CONCURRENT, ended(DECODE))[1][2:] == [AbortLeg(PREFILL, P), fail]
+    fail, full = Fail(Reason.ENGINE_FAILED, "full", 2.0), Fail(Reason.WORKER_FULL, "full", 2.0)
+    failed = ended(PREFILL, Reason.ENGINE_FAILED)
+    assert run(SEQUENTIAL, failed)[1][1:] == [fail]
+    assert run(CONCURRENT, failed)[1][2:] == [AbortLeg(DECODE, D), fail]
+    assert run(CONCURRENT, ended(DECODE))[1][2:] == [AbortLeg(PREFILL, P), full]
+
+
+@pytest.mark.parametrize("reason", [Reason.WORKER_FULL, Reason.DRAINING])
+def test_what_prefill_sends_back_is_placed_again(reason: Reason) -> None:
+    state, commands = run(CONCURRENT, ended(PREFILL, reason))
+    again = PlaceAgain(1, "prefill-0 sent it back: full")
+    assert commands[2:] == [AbortLeg(DECODE, D), again]
+    assert (state.phase, state.plan, state.attempt) == (Phase.NEW, None, 1)
+    _, commands = step(state, CONCURRENT)
+    assert [str(c.leg_id) for c in commands if isinstance(c, SubmitLeg)] == ["r.1.p", "r.1.d"]
+
+
+def test_nothing_is_sent_back_for_ever() -> None:
+    state, done = FlowState(R), []
+    for attempt in range(ATTEMPTS_MAX):
+        for event in (SEQUENTIAL, ended(LegId(R, attempt, Leg.PREFILL))):
+            state, commands = step(state, event)
+            done += commands
+    assert state.closed
+    assert done[-1] == Fail(Reason.WORKER_FULL, "full", 2.0)
+
+
+def test_what_nobody_can_serve_any_more_ends_with_the_reason() -> None:
+    assert run(HELD, UNPLACED)[1] == [Fail(Reason.NO_WORKER, "nobody")]
 
 
 def test_a_prefill_leg_that_ends_behind_its_tokens_does_not_matter() -> None:
@@ -242,9 +281,10 @@ def test_a_contradiction_is_found() -> None:
 
 
 workers = st.sampled_from([P, D, WorkerId("other")])
-legs = st.sampled_from([PREFILL, DECODE, SOLO, LegId(R, 1, Leg.DECODE)])
+legs = st.sampled_from([PREFILL, DECODE, SOLO, LegId(R, 1, Leg.DECODE), LegId(R, 1, Leg.PREFILL)])
 any_event = st.one_of(
     st.sampled_from([SEQUENTIAL, CONCURRENT, ALONE, TOKENS, FINISHED, STOPPED, LEFT, LATE, BROKE]),
+    st.sampled_from([HELD, UNPLACED]),
     st.builds(lost, workers),
     st.builds(ended, legs, st.sampled_from(Reason)),
     st.builds(lambda leg: Prefilled(leg_id=leg, **WHY), legs),

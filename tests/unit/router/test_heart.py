@@ -143,10 +143,22 @@ async def test_what_was_sent_counts_until_the_second_frame_after_it(scene: Scene
 async def test_a_refusal_of_a_worker_reaches_the_front_end(scene: Scene) -> None:
     scene.up(P, D)
     scene.submit()
-    scene.frame("p", ended=[("r.0.p", "worker_full", 4.0), ("unknown.0.p", "internal", 0)])
+    scene.frame("p", ended=[("r.0.p", "prompt_too_long", 4.0), ("unknown.0.p", "internal", 0)])
     ((_, error),) = scene.front.failed
-    assert (error.reason, error.message, error.retry_after_s) == (Reason.WORKER_FULL, "why", 4.0)
+    told = (error.reason, error.message, error.retry_after_s)
+    assert told == (Reason.PROMPT_TOO_LONG, "why", 4.0)
     assert scene.links["d"].sent == []
+
+
+async def test_what_a_prefill_worker_sends_back_is_placed_again(scene: Scene) -> None:
+    scene.up(P, D)
+    scene.submit()
+    scene.frame("p", ended=[("r.0.p", "worker_full", 4.0)])
+    assert [s.leg_id for s in scene.links["p"].submits] == ["r.0.p", "r.1.p"]
+    scene.view(member(D), member(P, WorkerState.DRAINING))
+    scene.frame("p", ended=[("r.1.p", "draining", 0.0)])
+    assert scene.front.failed == []
+    assert [s.leg_id for s in scene.links["d"].submits] == ["r.2.s"]
 
 
 async def test_a_reason_nobody_knows_is_internal(scene: Scene) -> None:

@@ -131,7 +131,7 @@ async def test_the_status_page_shows_blocks_out_of_use(scene: Scene) -> None:
 async def test_a_fault_in_a_tick_does_not_end_the_watch(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("router.heart._TICK_AFTER_FAULT_S", 0.0)
+    monkeypatch.setattr("router.ticker._AFTER_FAULT_S", 0.0)
     scene.up(D)
     scene.submit(deadline_s=1.0)
     ticks, real = [], scene.heart.tick
@@ -142,7 +142,7 @@ async def test_a_fault_in_a_tick_does_not_end_the_watch(
             raise KeyError("bug")
         real(now)
 
-    monkeypatch.setattr(scene.heart, "tick", faulty)
+    monkeypatch.setattr(scene.heart._ticker, "_tick", faulty)
     scene.clock.advance(1)
     with caplog.at_level(logging.ERROR):
         scene.heart.start()

@@ -36,6 +36,7 @@ async def served() -> AsyncIterator[House]:
         ready=ready,
         status=lambda: {"workers": 2},
         story=lambda request_id: "told" if request_id == "known/1" else None,
+        explain=lambda request_id: [{"line": "to p"}] if "known" in request_id else [],
         registry=registry,
     )
     app = await build_http_app(front, args, settings, pages)

@@ -51,7 +51,23 @@ async def test_pages(house: House):
     assert (await house.client.get("/status")).json() == {"workers": 2}
     assert (await house.client.get("/story/known/1")).text == "told"
     assert (await house.client.get("/story/unknown")).status_code == 404
+    assert (await house.client.get("/explain/known")).json() == {"plans": [{"line": "to p"}]}
+    assert (await house.client.get("/explain/other")).status_code == 404
     assert (await house.client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_client_that_asks_is_told_where_its_request_went(house: House):
+    body = {"model": "demo", "prompt": "Hi", "max_tokens": 4}
+    plain = await house.client.post("/v1/completions", json=body)
+    assert "x-baton-route" not in plain.headers
+    asked = {"x-baton-explain": "1"}
+    later = await house.client.post("/v1/completions", json=body, headers=asked)
+    assert later.headers["x-baton-route"] == "not decided yet"
+    assert later.headers["x-request-id"] in house.heart.requests[-1].request_id
+    named = {**asked, "x-request-id": "known-7"}
+    told = await house.client.post("/v1/completions", json=body, headers=named)
+    assert told.headers["x-baton-route"] == "to p"
+    assert "known-7" in house.heart.requests[-1].request_id
 
 
 async def test_not_ready(house: House):

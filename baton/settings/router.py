@@ -1,0 +1,86 @@
+"""The settings of the front door, and of what it promises."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from baton.settings.section import Section
+
+
+class RouterSettings(Section):
+    """The front door: where it listens and what it lets in."""
+
+    routers: int = Field(1, ge=1, description="Router processes.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that clients reach. Anything but loopback opens it to the network.",
+    )
+    port: int = Field(
+        8000, ge=0, le=65535, description="HTTP port. 0 = any free port, shown at start-up."
+    )
+    max_inflight_requests: int = Field(
+        1024, ge=1, description="Most requests inside one router; beyond it answers 429."
+    )
+    max_body_mib: float = Field(16, gt=0, description="Largest request body, in MiB.")
+    request_timeout_s: float = Field(
+        600, gt=0, description="Seconds after which a request is ended with an error."
+    )
+    retry_after_s: float = Field(
+        1, ge=0, description="Seconds that a refused client is told to wait (Retry-After)."
+    )
+    disaggregate: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether prompts are computed by the prefill pool. auto = where it pays, "
+        "always = wherever possible, never = decode workers do both.",
+    )
+    min_disaggregated_tokens: int = Field(
+        0,
+        ge=0,
+        description="With auto, prompts with fewer uncached tokens stay on the decode worker.",
+    )
+    policy: Literal["affinity", "least_loaded", "round_robin"] = Field(
+        "affinity",
+        description="How workers are chosen. affinity = where the prompt's prefix is cached, "
+        "weighed against the queues; least_loaded = the shortest queue; round_robin = in turn.",
+    )
+    ask: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether affinity asks candidates for their queue and cache before it sends. "
+        "auto = when its own view is too old, or the promise is in danger.",
+    )
+    queue_ahead_s: float = Field(
+        1.0,
+        gt=0,
+        description="Seconds of work that a prefill worker gets ahead; the rest waits in the "
+        "router, where it can still go elsewhere.",
+    )
+    view_max_age_s: float = Field(
+        1.0,
+        gt=0,
+        description="Age in seconds from which on a worker's report counts as unknown. Workers "
+        "report at least four times a second.",
+    )
+    allow_origins: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Web origins whose pages may call the API (CORS). Empty = none.",
+    )
+
+
+class SloSettings(Section):
+    """The service level objectives: what routing and scaling aim at."""
+
+    ttft_s: float = Field(
+        2.0, gt=0, description="Time to first token in seconds, of a prompt of no length."
+    )
+    ttft_s_per_1000_tokens: float = Field(
+        0.25, ge=0, description="What each 1,000 tokens of the prompt add to it, in seconds."
+    )
+    tpot_s: float = Field(
+        0.1, gt=0, description="Time per output token after the first, in seconds."
+    )
+
+    def ttft_of(self, prompt_tokens: int) -> float:
+        """The promise for a prompt of this length, in seconds."""
+        return self.ttft_s + self.ttft_s_per_1000_tokens * prompt_tokens / 1000

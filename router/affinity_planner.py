@@ -1,0 +1,308 @@
+"""Baton's own policy in the router: `policy.prefill` and its fellows fed with what workers say.
+
+A request comes with its blocks' keys. It is divided or not, and if it is, the desk sends it to a
+prefill worker, keeps it until one has room, or has candidates asked. The decode worker is chosen at
+the moment of sending.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from baton import prefix_keys
+from baton.ids import RequestId
+from baton.messages import Role
+from baton.settings import Settings
+from baton.wire import worker_pb2 as pb
+from router import wire
+from router.asking import HOLD_S, Question, Questions
+from router.explaining import Case, Divided, Sending, explanation
+from router.forecasts import Forecasts, Need
+from router.metrics import RouterMetrics
+from router.openings import Opening, Openings
+from router.plain_planner import error_of, facts_of
+from router.planning import Chosen, Kept, Refused, Tell, Word
+from router.policy import least_loaded, prefill, rings
+from router.policy.affinity import Choice, Rules
+from router.policy.decode_choice import DecodeChoice
+from router.policy.division import Division, Promise, divide
+from router.policy.types import ChoiceReason, Plan, PolicyRules, Refusal
+from router.pool import Pool
+from router.ports import EngineRequest, Route
+from router.registry import Peer, Registry
+
+_ASK_FROM_SHARE = 0.5
+"""Of the promise: a prediction beyond it is checked with the workers before it is relied on."""
+_REASONS = {
+    Division.APART: ChoiceReason.DISAGGREGATED,
+    Division.APART_KEEPS_TPOT: ChoiceReason.DISAGGREGATED_FOR_TPOT,
+    Division.WHOLE_SOONER: ChoiceReason.WHOLE_SOONER,
+    Division.WHOLE_KEEPS: ChoiceReason.WHOLE_KEEPS,
+    Division.WHOLE_ONLY: ChoiceReason.NO_PREFILL_WORKER,
+}
+_APART = (ChoiceReason.DISAGGREGATED, ChoiceReason.DISAGGREGATED_FOR_TPOT)
+
+
+class AffinityPlanner:
+    """Implements `router.planning.Planner`."""
+
+    def __init__(
+        self, registry: Registry, settings: Settings, rules: PolicyRules, metrics: RouterMetrics
+    ) -> None:
+        self._registry = registry
+        self._rules = rules
+        self._slo = settings.slo
+        self._ask = settings.router.ask
+        self._metrics = metrics
+        self._pool = pool = Pool(registry, rules, settings.router.view_max_age_s)
+        self._forecasts = Forecasts(pool.slots, pool.caches, pool.outlook)
+        self._desk = prefill.PrefillDesk(
+            rings.at_slots(()), pool.outlook.curves, pool.match, _desk_rules(settings)
+        )
+        self._questions = Questions()
+        self._openings = Openings()
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
+        decoders = self._pool.decoders()
+        if not decoders:
+            raise error_of(self._nobody(Role.DECODE))
+        need = self._need(request, decoders[0])
+        has_prefill = self._pool.has_prefill()
+        reason = least_loaded.division(self._rules, facts_of(request), has_prefill=has_prefill)
+        if reason is not ChoiceReason.DISAGGREGATED:
+            return [self._whole(request, need, Divided(reason), now)]
+        return self._divided(request, need, now)
+
+    def again(self, request: EngineRequest, attempt: int, why: str, now: float) -> Sequence[Word]:
+        one = self._openings.of(request.request_id)
+        if one is None:
+            return self.plan(request, now)
+        one.attempt, one.sent, one.refused = attempt, None, (*one.refused, why)
+        return self._place(one, now, ask=self._ask != "never")
+
+    def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None:
+        one = self._openings.take(request_id)
+        if one is not None and one.sent is not None:
+            self._desk.computed(one.sent, cached_tokens)
+            self._metrics.predicted(one.sent.choice.chosen.ttft_s, now - one.sent_at)
+
+    def left(self, request_id: RequestId) -> None:
+        one = self._openings.take(request_id)
+        if one is not None:
+            self._desk.left(one.place.number)
+            self._questions.drop(one.leg_id)
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    def follow(self, peers: Iterable[Peer], gone: Iterable[Peer]) -> None:
+        found = self._pool.follow(peers, gone)
+        if found is not None:
+            self._desk.members(found)
+
+    def lost(self, peer: Peer, now: float) -> Sequence[Word]:
+        slot = self._pool.lost(peer)
+        complete = () if slot is None else self._questions.unreachable(slot)
+        return [word for question in complete for word in self._decide(question, now)]
+
+    def heard(self, peer: Peer, frame: pb.StepFrame, now: float) -> Sequence[Word]:
+        words: list[Word] = []
+        if self._pool.heard(peer, frame, now):
+            words.append(Tell(peer.info.worker_id, wire.resync_message()))
+        for answer in frame.answers:
+            words += self._answered(peer, answer, now)
+        if self._desk and peer.info.role is Role.PREFILL:
+            words += self._released(now)
+        return words
+
+    def tick(self, now: float) -> Sequence[Word]:
+        words: list[Word] = []
+        for question in self._questions.late(now):
+            self._metrics.probed("late", len(question.left))
+            words += self._decide(question, now)
+        if self._desk:
+            words += self._released(now)
+        self._metrics.queued.set(len(self._desk))
+        return words
+
+    def figures(self, now: float) -> dict[str, Any]:
+        return {
+            "kept_requests": len(self._desk),
+            "questions": len(self._questions),
+            "workers": self._pool.rows(now),
+            "problems": {**self._pool.caches.problems, "costs": self._pool.outlook.ignored},
+        }
+
+    # --- a new request ----------------------------------------------------------------------------
+
+    def _divided(self, request: EngineRequest, need: Need, now: float) -> Sequence[Word]:
+        state = self._pool.state(now)
+        place = self._desk.at_home(self._placeable(request, need, now))
+        choice = self._desk.preview(place, state, now)
+        if choice is None:
+            raise error_of(self._nobody(Role.PREFILL))
+        divided = self._divide(need, choice, now)
+        if divided.reason not in _APART:
+            return [self._whole(request, need, divided, now)]
+        one = Opening(request, need, place, divided, now, choice.worker)
+        self._openings.add(one)
+        return self._place(one, now, ask=self._should_ask(choice, state, place.due_s - now))
+
+    def _need(self, request: EngineRequest, peer: Peer) -> Need:
+        size = max(peer.info.block_size_tokens, 1)
+        start = prefix_keys.salt(peer.info.served_model, cache_salt=request.cache_salt)
+        blocks = prefix_keys.of_tokens(request.tokens, size, start)
+        return Need(request.prompt_tokens, request.max_tokens, blocks, size)
+
+    def _placeable(self, request: EngineRequest, need: Need, now: float) -> prefill.Request:
+        per_key = max(prefix_keys.ROUTING_BLOCK_TOKENS // need.block_tokens, 1)
+        # A key covers everything before it, so every so many blocks' key is a routing block's.
+        keys = need.blocks[per_key - 1 :: per_key]
+        due_s = now + self._slo.ttft_of(request.prompt_tokens)
+        tokens = max(request.prompt_tokens, 1)
+        number = self._openings.next_number()
+        return prefill.Request(number, due_s, tokens, keys, need.blocks, need.block_tokens)
+
+    def _divide(self, need: Need, choice: Choice, now: float) -> Divided:
+        decode = self._decode(need, self._pool.peer(choice.worker))
+        peer = None if decode is None else self._registry.get(decode.worker_id)
+        if peer is None or self._rules.disaggregate != "auto":
+            return Divided(ChoiceReason.DISAGGREGATED)
+        promise = Promise(self._slo.ttft_of(need.prompt_tokens), self._slo.tpot_s)
+        apart = self._forecasts.apart(need, choice.chosen.ttft_s, peer)
+        whole = self._forecasts.whole(need, peer, now)
+        return Divided(_REASONS[divide(apart, whole, promise)], promise, apart, whole)
+
+    def _whole(self, request: EngineRequest, need: Need, divided: Divided, now: float) -> Chosen:
+        decode = self._decode(need, None)
+        assert decode is not None, "no decode worker is open"
+        peer = self._registry.get(decode.worker_id)
+        assert peer is not None
+        why = explanation(self._pool, Case(need.prompt_tokens, divided, decode))
+        plan = Plan(None, decode.worker_id, peer.info.dispatch, divided.reason, why)
+        work_s = self._forecasts.whole(need, peer, now).ttft_s - peer.queue_s(now)
+        return Chosen(request.request_id, plan, Route(need.blocks, max(work_s, 0.0)))
+
+    def _decode(self, need: Need, prefill_peer: Peer | None) -> DecodeChoice | None:
+        return self._forecasts.decode(need, self._pool.decoders(), prefill_peer)
+
+    def _should_ask(self, choice: Choice, state: prefill.State, left_s: float) -> bool:
+        if self._ask != "auto":
+            return self._ask == "always"
+        if state.open_mask.bit_count() == 1:
+            return False
+        return not state.fresh or choice.chosen.ttft_s > _ASK_FROM_SHARE * left_s
+
+    # --- the desk's words, carried out ------------------------------------------------------------
+
+    def _place(self, one: Opening, now: float, *, ask: bool) -> list[Word]:
+        state = self._pool.state(now)
+        words = self._said(self._desk.placed(one.place, state, now, ask=ask), now)
+        asks = any(isinstance(w, Kept) and w.request_id == one.request.request_id for w in words)
+        return words if one.sent or asks else [*words, _kept(one, state)]
+
+    def _released(self, now: float) -> list[Word]:
+        return self._said(self._desk.released(self._pool.state(now), now), now)
+
+    def _said(self, words: Iterable[prefill.Send | prefill.Ask], now: float) -> list[Word]:
+        said: list[Word] = []
+        for word in words:
+            one = self._openings.numbered(word.request.number)
+            if one is None:
+                continue
+            if isinstance(word, prefill.Send):
+                said += self._send(one, word, now)
+            else:
+                said += self._asks(one, word, now)
+        return said
+
+    def _send(self, one: Opening, word: prefill.Send, now: float) -> list[Word]:
+        there = self._pool.peer(word.worker)
+        assert there is not None, "only linked workers are open"
+        decode = self._decode(one.need, there)
+        one.sent, one.sent_at = word, now
+        unasked = self._unask(one, but=word.worker)
+        if decode is None:
+            error = error_of(self._nobody(Role.DECODE))
+            return [*unasked, Refused(one.request.request_id, error)]
+        self._pool.caches.sent(word.worker, one.need.blocks)
+        moved = word.worker != one.first
+        self._metrics.chose_prefill(word.choice.why, decode.why, moved=moved)
+        return [*unasked, self._chosen(one, word, there, decode, moved=moved)]
+
+    def _chosen(
+        self,
+        one: Opening,
+        word: prefill.Send,
+        there: Peer,
+        decode: DecodeChoice,
+        *,
+        moved: bool,
+    ) -> Chosen:
+        waited_s = one.sent_at - one.came_at
+        sending = Sending(word.choice, self._pool.fresh, waited_s, moved, one.asked)
+        tokens = one.need.prompt_tokens
+        case = Case(tokens, one.divided, decode, one.place, sending, one.refused)
+        why = explanation(self._pool, case)
+        info, reason = there.info, one.divided.reason
+        plan = Plan(info.worker_id, decode.worker_id, info.dispatch, reason, why)
+        chosen = word.choice.chosen
+        queue_max_s = word.queue_max_s if math.isfinite(word.queue_max_s) else 0.0
+        route = Route(one.need.blocks, chosen.ttft_s - chosen.queue_s, queue_max_s)
+        return Chosen(one.request.request_id, plan, route)
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def _asks(self, one: Opening, word: prefill.Ask, now: float) -> list[Word]:
+        one.asked = word.workers
+        self._questions.ask(one.place, one.leg_id, word.workers, now)
+        need = one.need
+        message = wire.probe_message(one.leg_id, need.prompt_tokens, need.blocks, HOLD_S)
+        names = self._pool.names(word.workers)
+        asks = Kept(one.request.request_id, f"asks {', '.join(names)}")
+        return [asks, *(Tell(name, message) for name in names)]
+
+    def _answered(self, peer: Peer, answer: pb.Answer, now: float) -> list[Word]:
+        slot = self._pool.slots.take(peer.info.worker_id)
+        said = wire.answer_of(answer, slot)
+        self._metrics.probed("refused" if said is None else "answered")
+        question = self._questions.answered(answer.leg_id, slot, said)
+        return [] if question is None else self._decide(question, now)
+
+    def _decide(self, question: Question, now: float) -> list[Word]:
+        one, state = self._openings.numbered(question.request.number), self._pool.state(now)
+        if one is None:
+            return []
+        answers = list(question.answers.values())
+        if not answers:
+            return self._place(one, now, ask=False)
+        said = self._said(self._desk.answered(one.place, answers, state, now), now)
+        return said if one.sent else [*said, _kept(one, state)]
+
+    def _unask(self, one: Opening, but: int) -> list[Word]:
+        """Frees the places held where the request does not go."""
+        message = wire.abort_message([one.leg_id])
+        others = [self._pool.peer(slot) for slot in one.asked if slot != but]
+        return [Tell(peer.info.worker_id, message) for peer in others if peer is not None]
+
+    def _nobody(self, role: Role) -> Refusal:
+        found = least_loaded.nobody(self._registry.policy_view(self._rules), role)
+        assert found is not None, f"some {role.value} worker takes requests"
+        return found
+
+
+def _kept(one: Opening, state: prefill.State) -> Kept:
+    busy = f"each of {state.open_mask.bit_count()} prefill workers has enough to do"
+    why = busy if state.open_mask else "no prefill worker takes requests"
+    return Kept(one.request.request_id, f"waits here: {why}")
+
+
+def _desk_rules(settings: Settings) -> prefill.DeskRules:
+    return prefill.DeskRules(
+        Rules(slo_s=settings.slo.ttft_s),
+        ahead_s=settings.router.queue_ahead_s,
+        may_ask=settings.router.ask != "never",
+    )

@@ -1,0 +1,49 @@
+"""What workers and planners say, as events of a request's life."""
+
+from __future__ import annotations
+
+from baton.errors import BatonError
+from baton.ids import parse_leg_id
+from baton.wire import worker_pb2 as pb
+from router import life, wire
+from router.registry import Peer
+
+
+def prefilled(peer: Peer, news: pb.Prefilled, now: float) -> life.Prefilled:
+    """A prefill leg is complete."""
+    return life.Prefilled(
+        cause=f"{peer.info.worker_id} reported",
+        at_s=now,
+        leg_id=parse_leg_id(news.leg_id),
+        handed=news.handed,
+        cached_tokens=news.cached_tokens,
+    )
+
+
+def leg_ended(peer: Peer, news: pb.Ended, now: float) -> life.LegEnded:
+    """A worker refused a leg or gave it up."""
+    error = wire.error_of(news)
+    return life.LegEnded(
+        cause=f"{peer.info.worker_id} reported",
+        at_s=now,
+        leg_id=parse_leg_id(news.leg_id),
+        reason=error.reason,
+        message=error.message,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def unplaced(error: BatonError, now: float) -> life.Unplaced:
+    """Nobody can serve it any more."""
+    return life.Unplaced(
+        cause="nobody can serve it",
+        at_s=now,
+        reason=error.reason,
+        message=error.message,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def error_of(failed: life.Fail) -> BatonError:
+    """What a front end is told."""
+    return BatonError(failed.reason, failed.message, retry_after_s=failed.retry_after_s)
