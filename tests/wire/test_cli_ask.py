@@ -3,14 +3,57 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import pytest
 
+from baton.ids import WorkerId
 from deploy import cli
+from router.policy.decode_choice import DecodeCandidate, DecodeChoice, DecodeWhy
+from router.policy.division import Forecast, Promise
+from router.policy.explanation import Explanation, PrefillPart, Weighed
 
 pytestmark = pytest.mark.wire
+
+
+PREFILL = PrefillPart(
+    WorkerId("p0"),
+    "warmest",
+    1.5,
+    fresh=True,
+    waited_s=0.012,
+    moved=False,
+    asked=(WorkerId("p0"), WorkerId("p1")),
+    candidates=(Weighed(WorkerId("p0"), 512, 0.1, 0.3, 0.5),),
+)
+DECODE = DecodeChoice(
+    WorkerId("d0"), DecodeWhy.FASTEST, (DecodeCandidate(WorkerId("d0"), 0.02, 0.001, 4096),)
+)
+WHY = Explanation(
+    "affinity",
+    "disaggregated",
+    600,
+    1024,
+    0.25,
+    (WorkerId("p0"), WorkerId("p1")),
+    Promise(2.0, 0.1),
+    Forecast(0.5, 0.02),
+    Forecast(0.6, 0.3),
+    PREFILL,
+    DECODE,
+    ("p1 sent it back: full",),
+)
+PLAN = {
+    "request_id": "chat 1",
+    "phase": "streaming",
+    "prefill": "p0",
+    "decode": "d0",
+    "reason": "disaggregated",
+    "line": WHY.line(),
+    "why": asdict(WHY),
+}
 
 
 class Router(BaseHTTPRequestHandler):
@@ -25,8 +68,11 @@ class Router(BaseHTTPRequestHandler):
             "/v1/models": {"data": [{"id": "tiny"}]},
             "/ready": {},
             "/status": {"inflight": 0, "members": []},
+            "/explain/chat%201": {"plans": [PLAN, {**PLAN, "why": None}]},
         }
-        self.reply(200, json.dumps(pages[self.path]), "application/json")
+        found = pages.get(self.path)
+        status = 404 if found is None else 200
+        self.reply(status, json.dumps(found), "application/json")
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
@@ -132,3 +178,29 @@ def test_status(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["ready"] is True
     assert cli.main(["status", *url]) == 0
     assert ": ready" in capsys.readouterr().out
+
+
+def test_explain_says_who_was_weighed_and_why(router, capsys) -> None:
+    _, url = router
+    assert cli.main(["explain", "chat 1", *url]) == 0
+    shown = capsys.readouterr().out
+    for words in (
+        "prefill: warmest (caches known",
+        "asked: p0, p1",
+        "* p0",
+        "512",
+        "key of 1024 tokens, 25.0%",
+        "whole: TTFT 600.0 ms, TPOT 300.0 ms",
+        "p1 sent it back: full",
+        "decode: fastest",
+        "4096",
+    ):
+        assert words in shown
+    assert cli.main(["explain", "chat 1", "--json", *url]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["prefill"] == "p0"
+
+
+def test_explain_of_nobody_is_an_error(router, capsys) -> None:
+    _, url = router
+    assert cli.main(["explain", "nobody", *url]) == 1
+    assert "no request 'nobody' is known" in capsys.readouterr().err
