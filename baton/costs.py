@@ -122,6 +122,10 @@ class WorkerCosts:
         """The prefill fit frozen, for many predictions at one moment."""
         return PrefillCurve(*self.prefill.coefficients)
 
+    def decode_curve(self) -> DecodeCurve:
+        """The decode and transfer fits frozen."""
+        return DecodeCurve(*self.decode.coefficients, *self.transfer.coefficients)
+
 
 class PrefillCurve(NamedTuple):
     """Prefill time as a function, per worker."""
@@ -133,6 +137,24 @@ class PrefillCurve(NamedTuple):
 
     def seconds(self, new: float, cached: float) -> float:
         return self.fixed_s + new * (self.token_s + self.pair_s * (cached + new / 2))
+
+
+class DecodeCurve(NamedTuple):
+    """Decode and transfer times as functions, per worker."""
+
+    fixed_s: float
+    request_s: float
+    token_s: float
+    transfer_fixed_s: float
+    transfer_token_s: float
+
+    def decode_step_s(self, batch: float, kv_tokens: float) -> float:
+        """One step of a batch that attends to so many tokens of KV."""
+        return self.fixed_s + self.request_s * batch + self.token_s * kv_tokens
+
+    def transfer_s(self, tokens: float) -> float:
+        """Moving the KV of so many tokens."""
+        return self.transfer_fixed_s + self.transfer_token_s * tokens
 
 
 def prefill_features(new: float, cached: float) -> tuple[float, float, float]:

@@ -82,7 +82,7 @@ class AffinityPlanner:
         if one is None:
             return self.plan(request, now)
         one.attempt, one.sent, one.refused = attempt, None, (*one.refused, why)
-        return self._place(one, now, ask=self._ask != "never")
+        return self._place(one, self._pool.state(now), now, ask=self._ask != "never")
 
     def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None:
         one = self._openings.take(request_id)
@@ -144,12 +144,17 @@ class AffinityPlanner:
         choice = self._desk.preview(place, state, now)
         if choice is None:
             raise error_of(self._nobody(Role.PREFILL))
-        divided = self._divide(need, choice, now)
+        there = self._pool.peer(choice.worker)
+        decode = self._decode(need, there)
+        divided = self._divide(need, choice, decode, now)
         if divided.reason not in _APART:
             return [self._whole(request, need, divided, now)]
-        one = Opening(request, need, place, divided, now, choice.worker)
+        one = Opening(request, need, place, divided, now, choice.worker, decode=decode)
         self._openings.add(one)
-        return self._place(one, now, ask=self._should_ask(choice, state, place.due_s - now))
+        ask = self._should_ask(choice, state, place.due_s - now)
+        words = self._place(one, state, now, ask=ask)
+        one.decode = None
+        return words
 
     def _need(self, request: EngineRequest, peer: Peer) -> Need:
         size = max(peer.info.block_size_tokens, 1)
@@ -166,8 +171,9 @@ class AffinityPlanner:
         number = self._openings.next_number()
         return prefill.Request(number, due_s, tokens, keys, need.blocks, need.block_tokens)
 
-    def _divide(self, need: Need, choice: Choice, now: float) -> Divided:
-        decode = self._decode(need, self._pool.peer(choice.worker))
+    def _divide(
+        self, need: Need, choice: Choice, decode: DecodeChoice | None, now: float
+    ) -> Divided:
         peer = None if decode is None else self._registry.get(decode.worker_id)
         if peer is None or self._rules.disaggregate != "auto":
             return Divided(ChoiceReason.DISAGGREGATED)
@@ -198,8 +204,7 @@ class AffinityPlanner:
 
     # --- the desk's words, carried out ------------------------------------------------------------
 
-    def _place(self, one: Opening, now: float, *, ask: bool) -> list[Word]:
-        state = self._pool.state(now)
+    def _place(self, one: Opening, state: prefill.State, now: float, *, ask: bool) -> list[Word]:
         words = self._said(self._desk.placed(one.place, state, now, ask=ask), now)
         asks = any(isinstance(w, Kept) and w.request_id == one.request.request_id for w in words)
         return words if one.sent or asks else [*words, _kept(one, state)]
@@ -222,7 +227,8 @@ class AffinityPlanner:
     def _send(self, one: Opening, word: prefill.Send, now: float) -> list[Word]:
         there = self._pool.peer(word.worker)
         assert there is not None, "only linked workers are open"
-        decode = self._decode(one.need, there)
+        known = one.decode if word.worker == one.first else None
+        decode = known or self._decode(one.need, there)
         one.sent, one.sent_at = word, now
         unasked = self._unask(one, but=word.worker)
         if decode is None:
@@ -278,7 +284,7 @@ class AffinityPlanner:
             return []
         answers = list(question.answers.values())
         if not answers:
-            return self._place(one, now, ask=False)
+            return self._place(one, state, now, ask=False)
         said = self._said(self._desk.answered(one.place, answers, state, now), now)
         return said if one.sent else [*said, _kept(one, state)]
 

@@ -51,6 +51,10 @@ class Caches:
         """Seconds since a worker's last word; infinite while its cache is unknown."""
         return max(self._index.age_s(slot, now), 0.0)
 
+    def known_at(self, slot: int) -> float:
+        """When a worker last said so; minus infinity while its cache is unknown."""
+        return self._index.known_at(slot)
+
     def blocks(self, slot: int) -> int:
         """Blocks that the worker is known to hold."""
         return self._index.blocks_of(slot)
@@ -61,9 +65,9 @@ class Caches:
             return self._index.match(blocks, among)
         return tuple((n, m & among) for n, m in self._shadow.match(blocks) if m & among)
 
-    def held(self, blocks: Sequence[int], slot: int) -> int:
-        """Leading blocks of a prompt that a worker is known to hold."""
-        return next((count for count, _ in self._index.match(blocks, 1 << slot)), 0)
+    def held(self, blocks: Sequence[int], among: int) -> Levels:
+        """How much of a prompt the workers of a mask are known to hold."""
+        return self._index.match(blocks, among)
 
     def _apply(self, slot: int, news: pb.CacheDelta, now: float) -> Applied:
         if not (news.full or news.stored or news.removed):

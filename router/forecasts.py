@@ -6,7 +6,7 @@ Turns what the router knows of its workers into the inputs of `policy.decode_cho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baton.costs import ttft_s
@@ -51,61 +51,67 @@ class Forecasts:
         self._outlook = outlook
 
     def decode(
-        self, need: Need, peers: Iterable[Peer], prefill: Peer | None
+        self, need: Need, peers: Sequence[Peer], prefill: Peer | None
     ) -> DecodeChoice | None:
         """The decode worker for KV that comes from `prefill`; None when none is open."""
-        workers = [self._decoder(need, peer, prefill) for peer in peers]
+        slots = [self._slots.take(peer.info.worker_id) for peer in peers]
+        cached = self._cached(need, slots)
+        host = "" if prefill is None else _host(prefill)
+        workers = [
+            self._decoder(peer, slot, cached.get(slot, 0), host)
+            for peer, slot in zip(peers, slots, strict=True)
+        ]
         return decode_choice.choose(workers, need.prompt_tokens, need.output_tokens)
 
     def apart(self, need: Need, prefill_ttft_s: float, decode: Peer) -> Forecast:
         """Prefill on its own worker, which would be done after `prefill_ttft_s` seconds."""
         slot = self._slots.take(decode.info.worker_id)
-        costs = self._outlook.costs(slot)
-        missing = need.prompt_tokens - self.cached_tokens(need, slot)
-        step_s = costs.decode_step_s(_batch(decode) + 1, _kv_tokens(decode) + need.prompt_tokens)
-        transfer_s, hidden = costs.transfer_s(missing), _HIDDEN[decode.info.dispatch]
+        missing = need.prompt_tokens - self._cached(need, [slot]).get(slot, 0)
+        transfer_s = self._outlook.decode(slot).transfer_s(missing)
+        step_s = self._step_s(need, decode, slot)
+        hidden = _HIDDEN[decode.info.dispatch]
         return Forecast(ttft_s(prefill_ttft_s, step_s, transfer_s, hidden), step_s)
 
     def whole(self, need: Need, decode: Peer, now: float) -> Forecast:
         """Prefill and decode on the decode worker."""
         slot = self._slots.take(decode.info.worker_id)
-        cached = self.cached_tokens(need, slot)
+        cached = self._cached(need, [slot]).get(slot, 0)
         new = max(need.prompt_tokens - cached, 1)
         prefill_s = self._outlook.prefill(slot).seconds(new, cached)
-        costs = self._outlook.costs(slot)
-        step_s = costs.decode_step_s(_batch(decode) + 1, _kv_tokens(decode) + need.prompt_tokens)
         # The longest gap between two tokens of the batch, not the mean one: a decode pool that
         # takes every prompt that it can hide in a mean is no decode pool.
         stall_s = prefill_s / -(-new // _CHUNK_TOKENS)
+        step_s = self._step_s(need, decode, slot)
         return Forecast(ttft_s(decode.queue_s(now), prefill_s), step_s + stall_s)
 
-    def cached_tokens(self, need: Need, slot: int) -> int:
-        """Of the prompt, as far as is known."""
-        return min(self._caches.held(need.blocks, slot) * need.block_tokens, need.prompt_tokens)
+    def _step_s(self, need: Need, decode: Peer, slot: int) -> float:
+        """One step of the batch with this request in it."""
+        kv_tokens = _kv_tokens(decode) + need.prompt_tokens
+        return self._outlook.decode(slot).decode_step_s(decode.batch + 1, kv_tokens)
 
-    def _decoder(self, need: Need, peer: Peer, prefill: Peer | None) -> DecodeWorker:
+    def _cached(self, need: Need, slots: Sequence[int]) -> dict[int, int]:
+        """Tokens of the prompt by worker, as far as is known."""
+        levels = self._caches.held(need.blocks, sum(1 << slot for slot in slots))
+        most, size = need.prompt_tokens, need.block_tokens
+        return {s: min(n * size, most) for n, mask in levels for s in slots if mask >> s & 1}
+
+    def _decoder(self, peer: Peer, slot: int, cached_tokens: int, host: str) -> DecodeWorker:
         info = peer.info
-        slot = self._slots.take(info.worker_id)
         return DecodeWorker(
             info.worker_id,
-            self._outlook.costs(slot),
-            _batch(peer),
+            self._outlook.decode(slot),
+            peer.batch,
             _kv_tokens(peer),
             info.kv_blocks * info.block_size_tokens,
-            self.cached_tokens(need, slot),
-            Link.HOST if prefill is None or _host(prefill) == _host(peer) else Link.NETWORK,
+            cached_tokens,
+            Link.HOST if not host or host == _host(peer) else Link.NETWORK,
         )
-
-
-def _batch(peer: Peer) -> int:
-    return peer.view().requests
 
 
 def _kv_tokens(peer: Peer) -> int:
     """In use or promised. What waits for its KV has no blocks yet, or only in part."""
-    view = peer.view()
     used = peer.load.kv_used * peer.info.kv_blocks * peer.info.block_size_tokens
-    return round(used) + view.queued_prompt_tokens
+    return round(used) + peer.queued_prompt_tokens
 
 
 def _host(peer: Peer) -> str:

@@ -8,6 +8,7 @@ from baton.ids import Leg, LegId, RequestId
 from router.explaining import Divided
 from router.forecasts import Need
 from router.policy import prefill
+from router.policy.decode_choice import DecodeChoice
 from router.ports import EngineRequest
 
 
@@ -22,6 +23,8 @@ class Opening:
     came_at: float
     first: int
     """Where it would have gone when it came."""
+    decode: DecodeChoice | None = None
+    """Where it is decoded if it is sent to `first` at once; None later."""
     attempt: int = 0
     asked: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from baton.costs import DECODE, PREFILL, TRANSFER, Fit, Form, PrefillCurve, WorkerCosts
+from baton.costs import (
+    DECODE,
+    PREFILL,
+    TRANSFER,
+    DecodeCurve,
+    Fit,
+    Form,
+    PrefillCurve,
+    WorkerCosts,
+)
 from baton.wire import worker_pb2 as pb
 
 _TRUSTED_AFTER = 4
 """Samples before a fit says more than another worker's."""
+_PRIOR = WorkerCosts().decode_curve()
 
 
 class Outlook:
@@ -19,13 +29,14 @@ class Outlook:
         self.curves: list[PrefillCurve] = []
         """Of prefill, one per slot; the same list for as long as this lives."""
         self._costs: dict[int, WorkerCosts] = {}
+        self._decode: dict[int, DecodeCurve] = {}
         self._samples: dict[int, int] = {}
         self.ignored = 0
         """Reports of workers that could not be true."""
 
-    def costs(self, slot: int) -> WorkerCosts:
-        """What is expected of a worker."""
-        return self._costs.get(slot) or WorkerCosts()
+    def decode(self, slot: int) -> DecodeCurve:
+        """What decoding and receiving KV costs there."""
+        return self._decode.get(slot, _PRIOR)
 
     def prefill(self, slot: int) -> PrefillCurve:
         """What a prompt costs there; on workers that hardly compute any, what it costs others."""
@@ -43,13 +54,15 @@ class Outlook:
             self.ignored += 1
             return
         prefill, decode, transfer = (f for f in fits if f is not None)
-        self._costs[slot] = WorkerCosts(prefill, decode, transfer)
+        self._costs[slot] = known = WorkerCosts(prefill, decode, transfer)
+        self._decode[slot] = known.decode_curve()
         self._samples[slot] = report.prefill.samples
         self._redraw()
 
     def forget(self, slot: int) -> None:
         """The worker has left."""
         self._costs.pop(slot, None)
+        self._decode.pop(slot, None)
         self._samples.pop(slot, None)
         self._redraw()
 

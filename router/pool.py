@@ -35,6 +35,8 @@ class Pool:
         self.outlook = Outlook()
         self._ringed: tuple[WorkerId | None, ...] = ()
         self._state = State((), 0, fresh=False)
+        self._prefillers: list[tuple[int, Peer]] = []
+        self._decoders: list[Peer] = []
 
     # --- membership -------------------------------------------------------------------------------
 
@@ -48,7 +50,11 @@ class Pool:
         for worker_id in now:
             self.slots.take(worker_id)
         self.outlook.size(len(self.slots))
-        return self._new_rings(now)
+        self._decoders = [p for p in now.values() if p.info.role is Role.DECODE]
+        self._prefillers = [
+            (self.slots.take(name), p) for name, p in now.items() if p.info.role is Role.PREFILL
+        ]
+        return self._new_rings()
 
     def lost(self, peer: Peer) -> int | None:
         """The link is gone: what the worker holds is unknown until it is back. Its slot."""
@@ -62,11 +68,11 @@ class Pool:
         if slot is not None:
             self.outlook.forget(slot)
 
-    def _new_rings(self, peers: dict[WorkerId, Peer]) -> Rings | None:
+    def _new_rings(self) -> Rings | None:
         wanted: list[WorkerId | None] = [None] * len(self.slots)
-        for worker_id, peer in peers.items():
-            if peer.info.role is Role.PREFILL and not peer.draining:
-                wanted[self.slots.take(worker_id)] = worker_id
+        for slot, peer in self._prefillers:
+            if not peer.draining:
+                wanted[slot] = peer.info.worker_id
         if tuple(wanted) == self._ringed:
             return None
         self._ringed = tuple(wanted)
@@ -92,14 +98,15 @@ class Pool:
 
     def state(self, now: float) -> State:
         """The prefill workers now; `match` answers for the same moment."""
-        queue_s, mask, fresh = [0.0] * len(self.slots), 0, True
+        queue_s, mask, oldest = [0.0] * len(self.slots), 0, now
         most = self._rules.max_queued_prefill_requests
-        for peer in self._registry.peers():
-            if peer.info.role is Role.PREFILL and peer.taking and peer.queued < most:
-                slot = self.slots.take(peer.info.worker_id)
+        for slot, peer in self._prefillers:
+            if peer.taking and peer.queued < most:
                 queue_s[slot] = peer.queue_s(now)
                 mask |= 1 << slot
-                fresh = fresh and self._is_fresh(peer, slot, now)
+                oldest = min(oldest, peer.heard_at or 0.0, self.caches.known_at(slot))
+        # A clock that jumps back makes everything fresh for as long as workers take to report.
+        fresh = now - oldest <= self._view_max_age_s
         self._state = State(queue_s, mask, fresh)
         return self._state
 
@@ -110,12 +117,11 @@ class Pool:
     def decoders(self) -> list[Peer]:
         """The decode workers that take requests."""
         most = self._rules.max_queued_decode_requests
-        peers = self._registry.peers()
-        return [p for p in peers if p.info.role is Role.DECODE and p.taking and p.queued < most]
+        return [p for p in self._decoders if p.taking and p.queued < most]
 
     def has_prefill(self) -> bool:
         """Whether there is a prefill worker that takes requests, full or not."""
-        return any(p.info.role is Role.PREFILL and p.taking for p in self._registry.peers())
+        return any(peer.taking for _, peer in self._prefillers)
 
     def peer(self, slot: int) -> Peer | None:
         """Who has this number; None if it is not linked."""
@@ -138,8 +144,3 @@ class Pool:
             "cache_age_s": round(age_s, 3) if age_s < float("inf") else None,
             "prediction_error": {k: round(e, 3) for k, e in self.outlook.errors(slot).items()},
         }
-
-    def _is_fresh(self, peer: Peer, slot: int, now: float) -> bool:
-        # A clock that jumps back makes everything fresh for as long as workers take to report.
-        heard_s = float("inf") if peer.heard_at is None else now - peer.heard_at
-        return max(heard_s, self.caches.age_s(slot, now)) <= self._view_max_age_s

@@ -124,6 +124,17 @@ class Peer:
             + len(self.promised)
         )
 
+    @property
+    def batch(self) -> int:
+        """Requests that run or wait there, or will in a moment."""
+        return self.load.running + self.queued
+
+    @property
+    def queued_prompt_tokens(self) -> int:
+        """Prompt tokens of requests that have produced nothing there, or will be in a moment."""
+        sent = self._sent.prompt_tokens + self._sent_before.prompt_tokens
+        return self.load.queued_prompt_tokens + sent + sum(self.promised.values())
+
     def queue_s(self, now: float) -> float:
         """Seconds of prompts before a new one: as reported, less the time since, plus what was
         sent since."""

@@ -143,8 +143,13 @@ def choose(
     prompt: Prompt, pool: Pool, levels: Levels, rules: Rules, reuse: Reuse, at_price: float
 ) -> Choice | None:
     """The worker for a request, with the explanation; None when no worker takes requests."""
-    held = _held(prompt, levels)
-    weighed = _weigh(_considered(prompt, pool, levels), prompt, pool, held, reuse, at_price)
+    if pool.fresh:
+        weighed = _weigh(_known(prompt, pool, levels), prompt, pool, at_price)
+        guessed = False
+    else:
+        held = _held(prompt, levels)
+        weighed = _weigh(_hoped(prompt, pool, levels, held, reuse), prompt, pool, at_price)
+        guessed = not held
     if not weighed:
         return None
     best = min(weighed, key=_by_cost)
@@ -152,7 +157,7 @@ def choose(
         soonest = min(weighed, key=_by_ttft)
         if soonest.ttft_s <= prompt.left_s * rules.slo_share:
             return Choice(soonest.worker, Why.SLO, at_price, tuple(weighed))
-    return Choice(best.worker, _why(best, weighed, held), at_price, tuple(weighed))
+    return Choice(best.worker, _why(best, weighed, guessed), at_price, tuple(weighed))
 
 
 def whom_to_ask(homes: Sequence[int], choice: Choice, most: int = 6) -> tuple[int, ...]:
@@ -190,22 +195,51 @@ def _members(mask: int) -> tuple[int, ...]:
     return tuple(w for w in range(mask.bit_length()) if mask >> w & 1)
 
 
-def _considered(prompt: Prompt, pool: Pool, levels: Levels) -> list[int]:
-    """Homes, the least loaded of each of the longest matches, and the least loaded of the rest."""
-    queue_s, _, open_mask, fresh = pool
-    rest, found = open_mask, list[int]()
+_Stake = tuple[int, float, float]
+"""A worker, the tokens that are cached or expected there, the tokens that followers would lose."""
+
+
+def _known(prompt: Prompt, pool: Pool, levels: Levels) -> list[_Stake]:
+    """The least loaded of each of the longest matches, and the least loaded of the rest."""
+    queue_s, _, rest, _ = pool
+    tokens, known = prompt.tokens, prompt.known_tokens
+    found: list[_Stake] = []
+    for matched, mask in levels[:_LEVELS_MAX]:
+        # No worker is in two levels.
+        if there := mask & rest:
+            rest ^= there
+            cached = (matched if matched < tokens else tokens) if matched > known else 0
+            found.append((_least_loaded(queue_s, there, 1)[0], cached, 0.0))
+    if rest:
+        held = _held(prompt, levels[_LEVELS_MAX:])
+        for worker in _least_loaded(queue_s, rest, _IDLE_CONSIDERED):
+            found.append((worker, _cached(worker, held), 0.0))
+    return found
+
+
+def _hoped(
+    prompt: Prompt, pool: Pool, levels: Levels, held: Levels, reuse: Reuse
+) -> list[_Stake]:
+    """The same and the homes, with what a blind router may expect to be there."""
+    queue_s, _, open_mask, _ = pool
+    rest, found = open_mask, [w for w in prompt.homes if open_mask >> w & 1]
     for _, mask in levels[:_LEVELS_MAX]:
         found += _least_loaded(queue_s, mask & open_mask, 1)
         rest &= ~mask
     found += _least_loaded(queue_s, rest, _IDLE_CONSIDERED)
-    if fresh:
-        # No worker is in two levels.
-        return found
-    return list(dict.fromkeys([*(w for w in prompt.homes if open_mask >> w & 1), *found]))
+    workers = dict.fromkeys(found)
+    return [(w, *_expected(w, prompt, held, _cached(w, held), reuse)) for w in workers]
+
+
+def _cached(worker: int, held: Levels) -> int:
+    return next((tokens for tokens, mask in held if mask >> worker & 1), 0)
 
 
 def _least_loaded(queue_s: Sequence[float], mask: int, most: int) -> list[int]:
     """So many workers of a mask, the first positions among equals."""
+    if not mask & (mask - 1):
+        # One worker at most, as most matches have.
+        return [mask.bit_length() - 1] if mask else []
     count = mask.bit_count()
     if count <= most:
         return _few(mask)
@@ -240,23 +274,17 @@ def _held(prompt: Prompt, levels: Levels) -> Levels:
 
 
 def _weigh(
-    workers: Sequence[int], prompt: Prompt, pool: Pool, held: Levels, reuse: Reuse, at_price: float
+    stakes: Iterable[_Stake], prompt: Prompt, pool: Pool, at_price: float
 ) -> list[Candidate]:
     weighed = []
-    queues_s, curves, _, fresh = pool
-    for worker in workers:
-        cached, lost = 0.0, 0.0
-        for tokens, mask in held:
-            if mask >> worker & 1:
-                cached = tokens
-                break
-        if not fresh:
-            cached, lost = _expected(worker, prompt, held, cached, reuse)
+    queues_s, curves, _, _ = pool
+    tokens, each = prompt.tokens, 1 + at_price
+    for worker, cached, lost in stakes:
         fixed_s, token_s, pair_s = curves[worker]
-        new, queue_s = prompt.tokens - cached, queues_s[worker]
+        new, queue_s = tokens - cached, queues_s[worker]
         # PrefillCurve.seconds, written out: this runs a dozen times per decision.
         work_s = fixed_s + new * (token_s + pair_s * (cached + new / 2))
-        cost_s = queue_s + (1 + at_price) * (work_s + token_s * lost)
+        cost_s = queue_s + each * (work_s + token_s * lost)
         weighed.append(Candidate(worker, cached, queue_s, queue_s + work_s, cost_s))
     return weighed
 
@@ -278,7 +306,7 @@ def _expected(
     return max(cached, hoped), lost
 
 
-def _why(best: Candidate, weighed: Sequence[Candidate], held: Levels) -> Why:
+def _why(best: Candidate, weighed: Sequence[Candidate], guessed: bool) -> Why:
     if len(weighed) == 1:
         return Why.ONLY
     warmest = max([c.cached_tokens for c in weighed])
@@ -286,4 +314,4 @@ def _why(best: Candidate, weighed: Sequence[Candidate], held: Levels) -> Why:
         return Why.CHEAPER
     if not warmest:
         return Why.LEAST_LOADED
-    return Why.WARMEST if held else Why.HOME
+    return Why.HOME if guessed else Why.WARMEST

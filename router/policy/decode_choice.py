@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
-from baton.costs import WorkerCosts
 from baton.ids import WorkerId
 
 
@@ -40,12 +40,20 @@ class DecodeWhy(StrEnum):
     """None has room: the one with the most."""
 
 
+class Costs(Protocol):
+    """What is expected of a worker: a fit, or the curve drawn from it."""
+
+    def decode_step_s(self, batch: float, kv_tokens: float) -> float: ...
+
+    def transfer_s(self, tokens: float) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeWorker:
     """One decode worker as the router knows it."""
 
     worker_id: WorkerId
-    costs: WorkerCosts
+    costs: Costs
     batch: int
     """Requests that generate there, or will in a moment."""
     kv_tokens: int

@@ -149,8 +149,12 @@ class BlockIndex:
 
     def age_s(self, worker: int, now: float) -> float:
         """How old the view of a worker is; infinite while it is unknown."""
+        return now - self.known_at(worker)
+
+    def known_at(self, worker: int) -> float:
+        """When a worker last said how far it is; minus infinity while its part is unknown."""
         known = self._known.get(worker)
-        return now - known.at_s if known is not None and known.exact else float("inf")
+        return known.at_s if known is not None and known.exact else float("-inf")
 
     def blocks_of(self, worker: int) -> int:
         known = self._known.get(worker)
