@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from baton import prefix_keys
+from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from baton.messages import Role
 from baton.settings import Settings
@@ -20,10 +21,11 @@ from router import wire
 from router.asking import HOLD_S, Question, Questions
 from router.explaining import Case, Divided, Sending, explanation
 from router.forecasts import Forecasts, Need
+from router.life import PlaceAgain
 from router.metrics import RouterMetrics
 from router.openings import Opening, Openings
 from router.plain_planner import error_of, facts_of
-from router.planning import Chosen, Kept, Refused, Tell, Word
+from router.planning import SAME_WORKER, Chosen, Kept, Refused, Tell, Word
 from router.policy import least_loaded, prefill, rings
 from router.policy.affinity import Choice, Rules
 from router.policy.decode_choice import DecodeChoice
@@ -67,22 +69,23 @@ class AffinityPlanner:
     # --- requests ---------------------------------------------------------------------------------
 
     def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
-        decoders = self._pool.decoders()
-        if not decoders:
-            raise error_of(self._nobody(Role.DECODE))
-        need = self._need(request, decoders[0])
-        has_prefill = self._pool.has_prefill()
-        reason = least_loaded.division(self._rules, facts_of(request), has_prefill=has_prefill)
-        if reason is not ChoiceReason.DISAGGREGATED:
-            return [self._whole(request, need, Divided(reason), now)]
-        return self._divided(request, need, now)
+        return self._plan(request, now)
 
-    def again(self, request: EngineRequest, attempt: int, why: str, now: float) -> Sequence[Word]:
+    def again(self, request: EngineRequest, command: PlaceAgain, now: float) -> Sequence[Word]:
         one = self._openings.of(request.request_id)
-        if one is None:
-            return self.plan(request, now)
-        one.attempt, one.sent, one.refused = attempt, None, (*one.refused, why)
-        return self._place(one, self._pool.state(now), now, ask=self._ask != "never")
+        too_long = command.reason is Reason.WORKER_FULL
+        if too_long and one is not None and one.request.prompt_tokens == request.prompt_tokens:
+            # Only its queue was longer than thought: it is a candidate like the others.
+            one.attempt, one.sent, one.refused = command.attempt, None, (*one.refused, command.why)
+            return self._place(one, self._pool.state(now), now, ask=self._ask != "never")
+        self.left(request.request_id)
+        try:
+            with self._pool.without(command.worker_id):
+                return self._plan(request, now, command)
+        except BatonError as error:
+            if error.reason is not Reason.NO_WORKER or command.reason not in SAME_WORKER:
+                raise
+        return self._plan(request, now, command)
 
     def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None:
         one = self._openings.take(request_id)
@@ -136,9 +139,29 @@ class AffinityPlanner:
             "problems": {**self._pool.caches.problems, "costs": self._pool.outlook.ignored},
         }
 
-    # --- a new request ----------------------------------------------------------------------------
+    # --- a new request, or one that starts anew ---------------------------------------------------
 
-    def _divided(self, request: EngineRequest, need: Need, now: float) -> Sequence[Word]:
+    def _plan(
+        self, request: EngineRequest, now: float, after: PlaceAgain | None = None
+    ) -> Sequence[Word]:
+        decoders = self._pool.decoders()
+        # Who was promised an answer gets it from a prefill worker rather than not at all.
+        standing_in = after is not None and not decoders
+        decoders = self._pool.prefillers() if standing_in else decoders
+        if not decoders:
+            raise error_of(self._nobody(Role.DECODE))
+        need = self._need(request, decoders[0])
+        if standing_in:
+            return [self._whole(request, need, Divided(ChoiceReason.STANDING_IN), now, decoders)]
+        has_prefill = self._pool.has_prefill()
+        reason = least_loaded.division(self._rules, facts_of(request), has_prefill=has_prefill)
+        if reason is not ChoiceReason.DISAGGREGATED:
+            return [self._whole(request, need, Divided(reason), now, decoders)]
+        return self._divided(request, need, now, after)
+
+    def _divided(
+        self, request: EngineRequest, need: Need, now: float, after: PlaceAgain | None
+    ) -> Sequence[Word]:
         state = self._pool.state(now)
         place = self._desk.at_home(self._placeable(request, need, now))
         choice = self._desk.preview(place, state, now)
@@ -148,8 +171,10 @@ class AffinityPlanner:
         decode = self._decode(need, there)
         divided = self._divide(need, choice, decode, now)
         if divided.reason not in _APART:
-            return [self._whole(request, need, divided, now)]
+            return [self._whole(request, need, divided, now, self._pool.decoders())]
         one = Opening(request, need, place, divided, now, choice.worker, decode=decode)
+        if after is not None:
+            one.attempt, one.refused = after.attempt, (after.why,)
         self._openings.add(one)
         ask = self._should_ask(choice, state, place.due_s - now)
         words = self._place(one, state, now, ask=ask)
@@ -182,9 +207,16 @@ class AffinityPlanner:
         whole = self._forecasts.whole(need, peer, now)
         return Divided(_REASONS[divide(apart, whole, promise)], promise, apart, whole)
 
-    def _whole(self, request: EngineRequest, need: Need, divided: Divided, now: float) -> Chosen:
-        decode = self._decode(need, None)
-        assert decode is not None, "no decode worker is open"
+    def _whole(
+        self,
+        request: EngineRequest,
+        need: Need,
+        divided: Divided,
+        now: float,
+        peers: Sequence[Peer],
+    ) -> Chosen:
+        decode = self._forecasts.decode(need, peers, None)
+        assert decode is not None, "no worker is open"
         peer = self._registry.get(decode.worker_id)
         assert peer is not None
         why = explanation(self._pool, Case(need.prompt_tokens, divided, decode))
@@ -296,8 +328,9 @@ class AffinityPlanner:
 
     def _nobody(self, role: Role) -> Refusal:
         found = least_loaded.nobody(self._registry.policy_view(self._rules), role)
-        assert found is not None, f"some {role.value} worker takes requests"
-        return found
+        # Where somebody takes requests, it is the one that is to be avoided.
+        other = Refusal(Reason.NO_WORKER, f"There is no other {role.value} worker.")
+        return found or other
 
 
 def _kept(one: Opening, state: prefill.State) -> Kept:

@@ -133,29 +133,10 @@ def _leg_ended(state: FlowState, event: LegEnded) -> _Step:
     if leg is None:
         return state, ()
     state = replace(state, legs=_without(state, event.leg_id))
-    if _may_try_again(state, leg, event):
-        return _place_again(state, leg, event)
     if state.phase is Phase.STREAMING and not leg.answers:
         # Tokens prove that decode has all it needed of this leg.
         return state, ()
-    return _end(state, Fail(event.reason, event.message, event.retry_after_s))
-
-
-def _may_try_again(state: FlowState, leg: OpenLeg, event: LegEnded) -> bool:
-    """A prefill worker that has too much to do, or takes no more, has done nothing yet."""
-    return (
-        not leg.answers
-        and state.phase in (Phase.PREFILLING, Phase.PAIRED)
-        and event.reason in (Reason.WORKER_FULL, Reason.DRAINING)
-        and state.attempt + 1 < ATTEMPTS_MAX
-    )
-
-
-def _place_again(state: FlowState, leg: OpenLeg, event: LegEnded) -> _Step:
-    aborts = tuple(AbortLeg(left.leg_id, left.worker_id) for left in state.legs)
-    after = replace(state, phase=Phase.NEW, attempt=state.attempt + 1, plan=None, legs=())
-    why = f"{leg.worker_id} sent it back: {event.message}"
-    return after, (*aborts, PlaceAgain(after.attempt, why))
+    return _fail(state, leg.worker_id, event.reason, event.message, event.retry_after_s)
 
 
 def _worker_lost(state: FlowState, event: WorkerLost) -> _Step:
@@ -164,7 +145,46 @@ def _worker_lost(state: FlowState, event: WorkerLost) -> _Step:
     state = replace(state, legs=left)
     if not needed:
         return state, ()
-    return _end(state, Fail(Reason.WORKER_LOST, f"Worker {event.worker_id} was lost."))
+    message = f"Worker {event.worker_id} was lost."
+    return _fail(state, event.worker_id, Reason.WORKER_LOST, message)
+
+
+def _fail(
+    state: FlowState,
+    worker_id: WorkerId,
+    reason: Reason,
+    message: str,
+    retry_after_s: float | None = None,
+) -> _Step:
+    """The attempt is over: another one where that can help, else the end."""
+    if not _may_try_again(state, reason):
+        return _end(state, Fail(reason, message, retry_after_s))
+    aborts = tuple(AbortLeg(leg.leg_id, leg.worker_id) for leg in state.legs)
+    after = replace(state, phase=Phase.NEW, attempt=state.attempt + 1, plan=None, legs=())
+    return after, (*aborts, PlaceAgain(after.attempt, worker_id, reason, message, retry_after_s))
+
+
+def _may_try_again(state: FlowState, reason: Reason) -> bool:
+    """Not for the request's own faults; once tokens are out, only where another can go on."""
+    streaming = state.phase is Phase.STREAMING
+    return (
+        reason in _ELSEWHERE
+        and state.attempt + 1 < ATTEMPTS_MAX
+        and (state.resumable or not streaming)
+    )
+
+
+_ELSEWHERE = frozenset(
+    {
+        Reason.WORKER_FULL,
+        Reason.DRAINING,
+        Reason.STARTING,
+        Reason.WORKER_LOST,
+        Reason.TRANSFER_FAILED,
+        Reason.ENGINE_FAILED,
+    }
+)
+"""What says something of a worker and nothing of the request."""
 
 
 def _expire(state: FlowState, _event: DeadlinePassed) -> _Step:
@@ -285,7 +305,7 @@ def _said(command: Command) -> str:
         case AbortLeg():
             return f"abort {command.leg_id} on {command.worker_id}"
         case PlaceAgain():
-            return f"place again, {command.why}"
+            return f"place again, {command.reason.value} at {command.why}"
         case Fail():
             return f"fail with {command.reason.value}: {command.message}"
         case Close():

@@ -100,7 +100,17 @@ def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> Engin
         may_disaggregate=not scored,
         tokens=request.prompt_token_ids,
         cache_salt=request.cache_salt or "",
+        resumable=_resumable(params),
     )
+
+
+def _resumable(params: Any) -> bool:
+    """Whether an engine that is given the tokens so far would go on as the first one would have.
+
+    A grammar would have to be brought forward, and a seed's generator too; both start anew.
+    """
+    greedy = params.temperature == 0
+    return params.structured_outputs is None and (greedy or params.seed is None)
 
 
 class TokenStream:
@@ -269,6 +279,12 @@ class BatonFront(AsyncLLM):
         self._abort_in_cluster([sibling for sibling in dropped if sibling != request_id])
         # Last, because an exception replaces the aborted output that was just queued.
         state.queue.put(FrontError(error))
+
+    def sent(self, request_id: RequestId) -> Sequence[int]:
+        """The tokens that the output processor has taken for this request."""
+        state = self.output_processor.request_states.get(request_id)
+        detokenizer = None if state is None else state.detokenizer
+        return () if detokenizer is None else tuple(detokenizer.output_token_ids)
 
     def _fail_all(self, requests: Mapping[str, RequestId], message: str) -> Sequence[RequestId]:
         _log.error("%s", message)

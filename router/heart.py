@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from baton.clock import Clock
@@ -26,10 +27,12 @@ from router.delivery import Delivery
 from router.door import Door
 from router.ledger import Ledger, Life
 from router.metrics import RouterMetrics
+from router.placing import Placing
 from router.planners import planner_of
 from router.pool_metrics import PoolCollector
 from router.ports import EngineRequest, FrontPort
 from router.registry import Peer, Registry
+from router.retries import RetryBudget
 from router.ticker import Ticker
 from router.transfers import TransferCollector
 from router.window import Window
@@ -69,6 +72,8 @@ class Heart:
         self._ledger = Ledger(metrics)
         self._planner = planner = planner_of(settings, self._registry, metrics)
         metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
+        budget = RetryBudget(burst=settings.router.max_inflight_requests)
+        self._placing = Placing(planner, budget, metrics)
         self._door = Door(settings, self._registry, self._ledger, metrics, self._planner)
         router_id = identity.router_id
         self._window = Window(router_id, self._door, self._registry, self._ledger, self._planner)
@@ -108,6 +113,7 @@ class Heart:
         """See `HeartPort`. Besides what `admit` raises: DUPLICATE_ID."""
         now = self._clock.now()
         words = self._door.plan(request, now)
+        self._placing.came()
         self._ledger.enter(request, now, self._door.limit_s(request))
         self._carry_out(words)
 
@@ -165,7 +171,7 @@ class Heart:
         """Ends what is out of time; call it a few times per second."""
         for request_id in self._ledger.due(now):
             self._feed_id(request_id, life.DeadlinePassed(cause="tick", at_s=now))
-        self._carry_out(self._planner.tick(now))
+        self._carry_out([*self._planner.tick(now), *self._placing.tick(now)])
         for peer in self._registry.peers():
             info = peer.info
             self._metrics.worker(info.worker_id, info.role, peer.load, up=peer.up)
@@ -213,7 +219,7 @@ class Heart:
         one = self._ledger.get(request_id)
         if one is not None and one.state.phase is not life.Phase.STREAMING:
             now = self._clock.now()
-            self._metrics.first_token(now - one.taken_at)
+            self._ledger.streams(one, now)
             self._feed(one, life.TokensCame(cause=f"{peer.info.worker_id} reported", at_s=now))
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:
@@ -264,18 +270,16 @@ class Heart:
     def _choose(self, word: planning.Chosen, now: float) -> None:
         one = self._ledger.get(word.request_id)
         if one is not None:
-            one.route = word.route
+            one.route = replace(word.route, resumed=one.sent)
             self._metrics.chose(word.plan.reason)
             self._feed(one, life.Planned(cause=word.plan.told(), at_s=now, plan=word.plan))
 
     def _place_again(self, one: Life, command: life.PlaceAgain) -> None:
+        assert self._front is not None
         now = self._clock.now()
-        try:
-            words = self._planner.again(one.request, command.attempt, command.why, now)
-        except BatonError as error:
-            self._feed(one, events.unplaced(error, now))
-        else:
-            self._carry_out(words)
+        one.broken_at = now if one.broken_at is None else one.broken_at
+        sent = self._front.sent(one.request.request_id)
+        self._carry_out(self._placing.again(one, command, sent, now))
 
     def _feed_id(self, request_id: RequestId, event: life.Event) -> None:
         one = self._ledger.get(request_id)
@@ -338,4 +342,5 @@ class Heart:
 
     def _leave(self, one: Life, reason: Reason | None) -> bool:
         self._planner.left(one.request.request_id)
+        self._placing.left(one.request.request_id)
         return self._ledger.leave(one, reason, self._clock.now())

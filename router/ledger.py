@@ -33,6 +33,12 @@ class Life:
     taken_at: float
     deadline: Deadline
     route: Route = NO_ROUTE
+    sent: tuple[int, ...] = ()
+    """Tokens that the client had when the current attempt began."""
+    streamed_at: float | None = None
+    """When the first token came."""
+    broken_at: float | None = None
+    """When the last attempt ended; None once tokens come again."""
 
 
 class Ledger:
@@ -64,11 +70,21 @@ class Ledger:
 
     def enter(self, request: EngineRequest, now: float, limit_s: float) -> Life:
         """Takes a request in, for `limit_s` seconds at most."""
-        one = Life(request, FlowState(request.request_id), now, Deadline.after(now, limit_s))
+        state = FlowState(request.request_id, request.resumable)
+        one = Life(request, state, now, Deadline.after(now, limit_s))
         self._lives[request.request_id] = one
         self._deadlines.add(request.request_id, one.deadline.expires_at)
         self._changed()
         return one
+
+    def streams(self, one: Life, now: float) -> None:
+        """Tokens of its current attempt come."""
+        if one.streamed_at is None:
+            one.streamed_at = now
+            self._metrics.first_token(now - one.taken_at)
+        if one.broken_at is not None:
+            self._metrics.resumed(now - one.broken_at)
+            one.broken_at = None
 
     def leave(self, one: Life, reason: Reason | None, now: float) -> bool:
         """Lets a request out; `reason` is None when it finished. False if it had left before."""

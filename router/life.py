@@ -16,7 +16,7 @@ from router.policy.types import Plan
 
 LOG_ENTRIES_MAX = 32
 ATTEMPTS_MAX = 5
-"""One, and one more each time that a worker sends a request back."""
+"""One, and one more each time that a worker sends a request back or is lost."""
 
 
 class Phase(StrEnum):
@@ -160,10 +160,23 @@ class AbortLeg:
 
 @dataclass(frozen=True, slots=True)
 class PlaceAgain:
-    """Choose workers anew: a worker has sent the request back."""
+    """Choose workers anew: one has sent the request back, or is lost.
+
+    `reason`, `message` and `retry_after_s` are what the request ends with if nobody else can serve
+    it.
+    """
 
     attempt: int
-    why: str
+    worker_id: WorkerId
+    """Whom not to choose, unless it said no more than that its queue was longer than thought."""
+    reason: Reason
+    message: str
+    retry_after_s: float | None = None
+
+    @property
+    def why(self) -> str:
+        """What happened, for people."""
+        return f"{self.worker_id}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +228,8 @@ class FlowState:
     """All that is known of one request. `plan` and `legs` belong to the current attempt."""
 
     request_id: RequestId
+    resumable: bool = True
+    """Whether another worker can go on where tokens have been sent already."""
     phase: Phase = Phase.NEW
     attempt: int = 0
     plan: Plan | None = None

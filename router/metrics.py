@@ -54,6 +54,12 @@ class RouterMetrics:
         self._request = self._histogram(
             "request_duration_seconds", "From taking a request to its end.", _REQUEST_S
         )
+        self._retries = self._counter(
+            "retries", "Further attempts, by what ended the last.", "reason"
+        )
+        self._pause = self._histogram(
+            "resume_pause_seconds", "From the end of an attempt to the next token.", _TTFT_S
+        )
         self.queued = self._gauge(
             "queued_requests", "Requests that wait in this router for a prefill worker."
         )
@@ -100,6 +106,14 @@ class RouterMetrics:
     def first_token(self, seconds: float) -> None:
         """The first token of a request came, so long after it was taken."""
         self._ttft.observe(seconds)
+
+    def retried(self, reason: str) -> None:
+        """A request is placed again, or would have been."""
+        self._retries.labels(reason).inc()
+
+    def resumed(self, seconds: float) -> None:
+        """A token came, so long after the attempt before it had ended."""
+        self._pause.observe(seconds)
 
     def ended(self, reason: Reason | None, seconds: float) -> None:
         """A request ended; None = it finished well."""

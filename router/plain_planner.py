@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from baton.errors import BatonError
-from baton.ids import RequestId
+from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
-from router.planning import Chosen, Word
+from router.life import PlaceAgain
+from router.planning import SAME_WORKER, Chosen, Word
 from router.policy import round_robin
 from router.policy.types import Plan, PolicyRules, PolicyView, Refusal, RequestFacts
 from router.ports import EngineRequest
@@ -37,13 +39,22 @@ class PlainPlanner:
         self._choose = choose
 
     def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
-        chosen = self._choose(self._registry.policy_view(self._rules), facts_of(request))
+        return self._plan(request, self._registry.policy_view(self._rules))
+
+    def again(self, request: EngineRequest, command: PlaceAgain, now: float) -> Sequence[Word]:
+        view = self._registry.policy_view(self._rules)
+        try:
+            return self._plan(request, _without(view, command.worker_id))
+        except BatonError:
+            if command.reason not in SAME_WORKER:
+                raise
+        return self._plan(request, view)
+
+    def _plan(self, request: EngineRequest, view: PolicyView) -> Sequence[Word]:
+        chosen = self._choose(view, facts_of(request))
         if isinstance(chosen, Refusal):
             raise error_of(chosen)
         return [Chosen(request.request_id, chosen)]
-
-    def again(self, request: EngineRequest, attempt: int, why: str, now: float) -> Sequence[Word]:
-        return self.plan(request, now)
 
     def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None: ...
 
@@ -62,6 +73,14 @@ class PlainPlanner:
 
     def figures(self, now: float) -> dict[str, Any]:
         return {}
+
+
+def _without(view: PolicyView, worker_id: WorkerId) -> PolicyView:
+    prefill, decode = (
+        tuple(w for w in workers if w.worker_id != worker_id)
+        for workers in (view.prefill, view.decode)
+    )
+    return replace(view, prefill=prefill, decode=decode)
 
 
 def in_turn() -> Choose:

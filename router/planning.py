@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from baton.errors import BatonError
+from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
+from router.life import PlaceAgain
 from router.policy.types import Plan
 from router.ports import NO_ROUTE, EngineRequest, Route
 from router.registry import Peer
+
+SAME_WORKER = frozenset({Reason.WORKER_LOST, Reason.TRANSFER_FAILED, Reason.ENGINE_FAILED})
+"""What need not happen again on the same worker, if there is no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class Planner(Protocol):
     def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
         """A new request. Raises BatonError when nobody can serve it: then it is not kept."""
 
-    def again(self, request: EngineRequest, attempt: int, why: str, now: float) -> Sequence[Word]:
-        """A worker has sent the request back; `attempt` is the next one."""
+    def again(self, request: EngineRequest, command: PlaceAgain, now: float) -> Sequence[Word]:
+        """A worker has sent the request back, or is lost. Raises BatonError as `plan` does."""
 
     def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None:
         """A prefill worker has computed the prompt, of which it held so many tokens."""

@@ -6,7 +6,8 @@ a moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from baton.ids import WorkerId
@@ -37,6 +38,7 @@ class Pool:
         self._state = State((), 0, fresh=False)
         self._prefillers: list[tuple[int, Peer]] = []
         self._decoders: list[Peer] = []
+        self._without: WorkerId | None = None
 
     # --- membership -------------------------------------------------------------------------------
 
@@ -89,6 +91,15 @@ class Pool:
             self.outlook.heard(slot, frame.costs)
         return frame.HasField("cache") and self.caches.heard(slot, frame.cache, now)
 
+    @contextmanager
+    def without(self, worker_id: WorkerId) -> Iterator[None]:
+        """Within it, this worker takes no requests."""
+        self._without = worker_id
+        try:
+            yield
+        finally:
+            self._without = None
+
     # --- the pool now -----------------------------------------------------------------------------
 
     @property
@@ -101,7 +112,7 @@ class Pool:
         queue_s, mask, oldest = [0.0] * len(self.slots), 0, now
         most = self._rules.max_queued_prefill_requests
         for slot, peer in self._prefillers:
-            if peer.taking and peer.queued < most:
+            if self._takes(peer, most):
                 queue_s[slot] = peer.queue_s(now)
                 mask |= 1 << slot
                 oldest = min(oldest, peer.heard_at or 0.0, self.caches.known_at(slot))
@@ -117,11 +128,19 @@ class Pool:
     def decoders(self) -> list[Peer]:
         """The decode workers that take requests."""
         most = self._rules.max_queued_decode_requests
-        return [p for p in self._decoders if p.taking and p.queued < most]
+        return [peer for peer in self._decoders if self._takes(peer, most)]
+
+    def prefillers(self) -> list[Peer]:
+        """The prefill workers that take requests."""
+        most = self._rules.max_queued_prefill_requests
+        return [peer for _, peer in self._prefillers if self._takes(peer, most)]
 
     def has_prefill(self) -> bool:
         """Whether there is a prefill worker that takes requests, full or not."""
         return any(peer.taking for _, peer in self._prefillers)
+
+    def _takes(self, peer: Peer, queued_most: int) -> bool:
+        return peer.taking and peer.queued < queued_most and peer.info.worker_id != self._without
 
     def peer(self, slot: int) -> Peer | None:
         """Who has this number; None if it is not linked."""

@@ -30,6 +30,8 @@ class EngineRequest:
     """The prompt; empty where it is not known, which costs the prefix cache."""
     cache_salt: str = ""
     """Only requests of the same salt may share KV."""
+    resumable: bool = True
+    """Whether another engine can go on after tokens that one has generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Route:
     """What computing the prompt is expected to take where it is computed."""
     queue_max_s: float = 0.0
     """The prefill worker is to refuse when its queue is longer; 0 = never."""
+    resumed: tuple[int, ...] = ()
+    """Tokens of the answer that the client has already."""
 
 
 NO_ROUTE = Route()
@@ -61,6 +65,9 @@ class FrontPort(Protocol):
 
     def fail(self, request_id: RequestId, error: BatonError) -> None:
         """The request ended without a (further) token."""
+
+    def sent(self, request_id: RequestId) -> Sequence[int]:
+        """The tokens of its answer that were delivered so far."""
 
 
 class HeartPort(Protocol):

@@ -74,10 +74,11 @@ def submit_message(
         leg_id=str(command.leg_id),
         kind=_KINDS[command.kind],
         request=request.payload,
-        prompt_tokens=request.prompt_tokens,
+        prompt_tokens=request.prompt_tokens + len(route.resumed),
         ticket=_ticket(command.handoff, deadline_s, peer),
         blocks=route.blocks if command.kind is not Leg.DECODE else (),
         queue_max_s=route.queue_max_s if is_prefill else 0.0,
+        resumed=route.resumed,
     )
     return pb.RouterMessage(submit=submit)
 

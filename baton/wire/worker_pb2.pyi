@@ -122,6 +122,7 @@ class Submit(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
     QUEUE_MAX_S_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     leg_id: _builtins.str
     """`request.attempt.leg`, never reused."""
     kind: Global___LegKind.ValueType
@@ -141,6 +142,12 @@ class Submit(_message.Message):
         it is cached; empty when the router knows none.
         """
 
+    @_builtins.property
+    def resumed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens of the answer that the client has already, generated elsewhere: the engine goes on after
+        them. They are part of what a prefill leg computes, and outputs of a leg that answers.
+        """
+
     def __init__(
         self,
         *,
@@ -151,10 +158,11 @@ class Submit(_message.Message):
         prompt_tokens: _builtins.int = ...,
         blocks: _abc.Iterable[_builtins.int] | None = ...,
         queue_max_s: _builtins.float = ...,
+        resumed: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "queue_max_s", b"queue_max_s", "request", b"request", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "queue_max_s", b"queue_max_s", "request", b"request", "resumed", b"resumed", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

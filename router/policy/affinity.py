@@ -217,9 +217,7 @@ def _known(prompt: Prompt, pool: Pool, levels: Levels) -> list[_Stake]:
     return found
 
 
-def _hoped(
-    prompt: Prompt, pool: Pool, levels: Levels, held: Levels, reuse: Reuse
-) -> list[_Stake]:
+def _hoped(prompt: Prompt, pool: Pool, levels: Levels, held: Levels, reuse: Reuse) -> list[_Stake]:
     """The same and the homes, with what a blind router may expect to be there."""
     queue_s, _, open_mask, _ = pool
     rest, found = open_mask, [w for w in prompt.homes if open_mask >> w & 1]

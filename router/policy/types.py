@@ -25,6 +25,8 @@ class ChoiceReason(StrEnum):
     NOT_DIVISIBLE = "not_divisible"
     """The answer needs the prompt's own logits, so one worker has to do both."""
     NO_PREFILL_WORKER = "no_prefill_worker"
+    STANDING_IN = "standing_in"
+    """No decode worker is left for a request that has been lost once: a prefill worker does it."""
     DISAGGREGATED_FOR_TPOT = "disaggregated_for_tpot"
     """The decode worker alone would answer sooner, but stall its batch."""
     WHOLE_SOONER = "whole_sooner"

@@ -64,6 +64,8 @@ class FakeFront:
     def __init__(self) -> None:
         self.failed: list[tuple[str, BatonError]] = []
         self.delivered: list[tuple[Sequence[bytes], dict[str, RequestId]]] = []
+        self.tokens: dict[str, list[int]] = {}
+        """What each client has, by request."""
         self.meanwhile: Callable[[], None] = lambda: None
         self.on_fail: Callable[[], None] = lambda: None
 
@@ -71,6 +73,9 @@ class FakeFront:
         self.delivered.append((buffers, requests))
         self.meanwhile()
         return [requests[leg] for leg in buffers[0].decode().split() if leg in requests]
+
+    def sent(self, request_id: RequestId) -> list[int]:
+        return self.tokens.get(request_id, [])
 
     def fail(self, request_id: RequestId, error: BatonError) -> None:
         self.failed.append((request_id, error))

@@ -155,7 +155,7 @@ async def test_a_worker_that_sends_a_request_back_is_asked_again_with_the_others
     answer(scene, first, "r.1.p", 3.0)
     answer(scene, other, "r.1.p", 0.0)
     assert went_to(scene)[other] == ["r.1.p"]
-    assert whys(scene)["refused"] == (f"{first} sent it back: why",)
+    assert whys(scene)["refused"] == (f"{first}: why",)
     assert len(scene.heart.explain("r")) == 2
 
 

@@ -177,25 +177,46 @@ def test_what_the_front_end_finished_is_aborted_in_the_engine() -> None:
     assert run(ALONE, TOKENS, STOPPED)[1][1:] == [AbortLeg(SOLO, D), Close()]
 
 
-def test_a_refused_leg_ends_the_request_with_the_workers_reason() -> None:
-    fail, full = Fail(Reason.ENGINE_FAILED, "full", 2.0), Fail(Reason.WORKER_FULL, "full", 2.0)
-    failed = ended(PREFILL, Reason.ENGINE_FAILED)
-    assert run(SEQUENTIAL, failed)[1][1:] == [fail]
-    assert run(CONCURRENT, failed)[1][2:] == [AbortLeg(DECODE, D), fail]
-    assert run(CONCURRENT, ended(DECODE))[1][2:] == [AbortLeg(PREFILL, P), full]
+def test_a_fault_of_the_request_itself_ends_it_with_the_workers_reason() -> None:
+    fail, wrong = Fail(Reason.PROMPT_TOO_LONG, "full", 2.0), Reason.PROMPT_TOO_LONG
+    assert run(SEQUENTIAL, ended(PREFILL, wrong))[1][1:] == [fail]
+    assert run(CONCURRENT, ended(PREFILL, wrong))[1][2:] == [AbortLeg(DECODE, D), fail]
+    assert run(CONCURRENT, ended(DECODE, wrong))[1][2:] == [AbortLeg(PREFILL, P), fail]
 
 
-@pytest.mark.parametrize("reason", [Reason.WORKER_FULL, Reason.DRAINING])
-def test_what_prefill_sends_back_is_placed_again(reason: Reason) -> None:
+ELSEWHERE = [
+    Reason.WORKER_FULL,
+    Reason.DRAINING,
+    Reason.STARTING,
+    Reason.WORKER_LOST,
+    Reason.TRANSFER_FAILED,
+    Reason.ENGINE_FAILED,
+]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_says_nothing_of_the_request_is_placed_again(reason: Reason) -> None:
     state, commands = run(CONCURRENT, ended(PREFILL, reason))
-    again = PlaceAgain(1, "prefill-0 sent it back: full")
-    assert commands[2:] == [AbortLeg(DECODE, D), again]
+    assert commands[2] == AbortLeg(DECODE, D)
+    if reason not in ELSEWHERE:
+        assert commands[3:] == [Fail(reason, "full", 2.0)]
+        return
+    assert commands[3:] == [PlaceAgain(1, P, reason, "full", 2.0)]
     assert (state.phase, state.plan, state.attempt) == (Phase.NEW, None, 1)
     _, commands = step(state, CONCURRENT)
     assert [str(c.leg_id) for c in commands if isinstance(c, SubmitLeg)] == ["r.1.p", "r.1.d"]
 
 
-def test_nothing_is_sent_back_for_ever() -> None:
+def test_a_stream_goes_on_elsewhere_only_if_another_engine_can_go_on() -> None:
+    state, commands = run(CONCURRENT, TOKENS, lost(D))
+    assert (state.phase, type(commands[-1])) == (Phase.NEW, PlaceAgain)
+    state = FlowState(R, resumable=False)
+    for event in (CONCURRENT, TOKENS, lost(D)):
+        state, commands = step(state, event)
+    assert commands[-1] == Fail(Reason.WORKER_LOST, f"Worker {D} was lost.")
+
+
+def test_nothing_is_tried_for_ever() -> None:
     state, done = FlowState(R), []
     for attempt in range(ATTEMPTS_MAX):
         for event in (SEQUENTIAL, ended(LegId(R, attempt, Leg.PREFILL))):
@@ -228,10 +249,11 @@ def test_a_prefill_leg_that_ends_behind_its_tokens_does_not_matter() -> None:
         ("streaming-solo", D, []),
     ],
 )
-def test_a_needed_worker_that_is_lost_ends_the_request(path, worker, aborted) -> None:
+def test_a_needed_worker_that_is_lost_ends_the_attempt(path, worker, aborted) -> None:
     _, commands = step(run(*PATHS[path])[0], lost(worker))
     assert list(commands[:-1]) == aborted
-    assert commands[-1] == Fail(Reason.WORKER_LOST, f"Worker {worker} was lost.")
+    lost_it = f"Worker {worker} was lost."
+    assert commands[-1] == PlaceAgain(1, worker, Reason.WORKER_LOST, lost_it)
 
 
 @pytest.mark.parametrize("path", ["new", "decoding", "streaming"])

@@ -154,11 +154,9 @@ async def test_what_a_prefill_worker_sends_back_is_placed_again(scene: Scene) ->
     scene.up(P, D)
     scene.submit()
     scene.frame("p", ended=[("r.0.p", "worker_full", 4.0)])
-    assert [s.leg_id for s in scene.links["p"].submits] == ["r.0.p", "r.1.p"]
-    scene.view(member(D), member(P, WorkerState.DRAINING))
-    scene.frame("p", ended=[("r.1.p", "draining", 0.0)])
+    assert [s.leg_id for s in scene.links["p"].submits] == ["r.0.p"]
     assert scene.front.failed == []
-    assert [s.leg_id for s in scene.links["d"].submits] == ["r.2.s"]
+    assert [s.leg_id for s in scene.links["d"].submits] == ["r.1.s"]
 
 
 async def test_a_reason_nobody_knows_is_internal(scene: Scene) -> None:
@@ -168,26 +166,29 @@ async def test_a_reason_nobody_knows_is_internal(scene: Scene) -> None:
     assert scene.front.reasons == {"r": "internal"}
 
 
-async def test_a_lost_worker_ends_what_needs_it_and_nothing_else(scene: Scene) -> None:
+async def test_a_lost_worker_moves_what_needs_it_and_nothing_else(scene: Scene) -> None:
     scene.up(P, D, D2)
     for name in ("a", "b"):
         scene.submit(name)
     scene.frame("p", prefilled=["a.0.p"])
     on = {"a": next(n for n in ("d", "d2") if scene.links[n].submits)}
     scene.lose("p")
-    assert scene.front.reasons == {"b": "worker_lost"}
+    submits = [s.leg_id for n in ("d", "d2") for s in scene.links[n].submits]
+    assert sorted(submits) == ["a.0.d", "b.1.s"]
     scene.lose(on["a"])
     scene.lose(on["a"])
-    assert scene.front.reasons == {"a": "worker_lost", "b": "worker_lost"}
+    assert scene.front.reasons == {}
     assert scene.sample("baton_links_lost_total", role="prefill") == 1
 
 
 async def test_losing_the_decode_worker_aborts_the_prefill_leg(scene: Scene) -> None:
-    scene.up(P, D)
+    scene.up(P, D, D2)
     scene.submit()
-    scene.lose("d")
-    assert scene.front.reasons == {"r": "worker_lost"}
+    decode = scene.heart.explain("r")[-1]["decode"]
+    scene.lose(decode)
+    assert scene.front.reasons == {}
     assert scene.links["p"].aborts == ["r.0.p"]
+    assert [s.leg_id for s in scene.links["p"].submits] == ["r.0.p", "r.1.p"]
 
 
 async def test_a_worker_that_comes_back_serves_again(scene: Scene) -> None:
@@ -249,8 +250,8 @@ async def test_the_front_end_may_abort_siblings_out_of_a_failure(scene: Scene) -
     scene.submit("a")
     scene.submit("b")
     scene.front.on_fail = lambda: scene.heart.abort([RequestId("a"), RequestId("b")])
-    scene.lose("d")
-    assert scene.front.reasons == {"a": "worker_lost"}
+    scene.frame("d", ended=[("a.0.s", "internal", 0.0)])
+    assert scene.front.reasons == {"a": "internal"}
     assert scene.heart.inflight == 0
 
 

@@ -25,20 +25,27 @@ async def test_a_worker_of_another_configuration_is_refused_loudly(
     assert scene.heart.status()["refused_workers"] == {}
 
 
-async def test_a_worker_that_left_or_restarted_takes_its_requests_along(scene: Scene) -> None:
+async def test_what_a_restarted_worker_had_waits_for_it_to_come_back(scene: Scene) -> None:
     scene.up(D)
     scene.submit("a")
     old = scene.links["d"]
     scene.view(member(info("d", Role.DECODE, incarnation=2)))
-    assert scene.front.reasons == {"a": "worker_lost"}
+    assert scene.front.reasons == {}
     assert scene.links["d"] is not old
+    assert "waits for a worker" in scene.heart.story("a")
     scene.frame("d")
-    scene.submit("b")
-    scene.view()
-    assert scene.front.reasons == {"a": "worker_lost", "b": "worker_lost"}
+    scene.heart.tick(scene.clock.now())
+    assert [s.leg_id for s in scene.links["d"].submits] == ["a.1.s"]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert old.closed
+
+
+async def test_what_nobody_will_serve_any_more_ends(scene: Scene) -> None:
+    scene.up(D)
+    scene.submit("b")
+    scene.view()
+    assert scene.front.reasons == {"b": "worker_lost"}
 
 
 async def test_a_draining_worker_finishes_what_it_has(scene: Scene) -> None:
