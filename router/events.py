@@ -6,7 +6,18 @@ from baton.errors import BatonError
 from baton.ids import parse_leg_id
 from baton.wire import worker_pb2 as pb
 from router import life, wire
+from router.flow import IllegalTransitionError
 from router.registry import Peer
+
+FAULTS = (
+    IllegalTransitionError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What a fault in the flow can look like; each of them ends one request and nothing else."""
 
 
 def prefilled(peer: Peer, news: pb.Prefilled, now: float) -> life.Prefilled:

@@ -35,19 +35,12 @@ from router.registry import Peer, Registry
 from router.retries import RetryBudget
 from router.ticker import Ticker
 from router.transfers import TransferCollector
+from router.watch import Verdict, Watch
 from router.window import Window
+from router.worker_metrics import WorkerCollector
 
 _log = logging.getLogger(__name__)
 
-# What a fault in the flow can look like; each of them ends one request and nothing else.
-_FAULTS = (
-    flow.IllegalTransitionError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 _ANSWERING = (life.Phase.PAIRED, life.Phase.DECODING, life.Phase.STREAMING)
 
 
@@ -68,7 +61,8 @@ class Heart:
         self._clock = clock
         self._metrics = metrics
         self._registry = Registry(identity.config_digest, lambda info: connect(info, self))
-        metrics.registry.register(TransferCollector(self._registry.peers))
+        for kind in (WorkerCollector, TransferCollector):
+            metrics.registry.register(kind(self._registry.peers))
         self._ledger = Ledger(metrics)
         self._planner = planner = planner_of(settings, self._registry, metrics)
         metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
@@ -82,6 +76,7 @@ class Heart:
         self._front: FrontPort | None = None
         self._viewed_at = clock.now()
         self._delivery = Delivery()
+        self._watch = Watch(settings.router.worker_silence_s)
 
     def attach(self, front: FrontPort) -> None:
         """Sets the front end, which is itself made with the heart in hand."""
@@ -132,13 +127,13 @@ class Heart:
         if view.version <= self._registry.version:
             return
         changes = self._registry.set_view(view)
+        self._watch.keep(peer.info.worker_id for peer in self._registry.peers())
         self._viewed_at = self._clock.now()
         for _ in changes.refused:
             self._metrics.worker_refused()
         self._planner.follow(self._registry.peers(), changes.gone)
         for peer in changes.gone:
             self._lose(peer, "left the cluster")
-            self._metrics.forget_worker(peer.info.worker_id, peer.info.role)
             self._tasks.spawn(peer.link.aclose(), f"close {peer.info.worker_id}")
 
     def on_frame(self, worker_id: WorkerId, frame: pb.StepFrame) -> None:
@@ -173,8 +168,7 @@ class Heart:
             self._feed_id(request_id, life.DeadlinePassed(cause="tick", at_s=now))
         self._carry_out([*self._planner.tick(now), *self._placing.tick(now)])
         for peer in self._registry.peers():
-            info = peer.info
-            self._metrics.worker(info.worker_id, info.role, peer.load, up=peer.up)
+            self._look_at(peer, now)
 
     # --- the operator's side ----------------------------------------------------------------------
 
@@ -244,9 +238,18 @@ class Heart:
         if request_id is not None:
             self._feed_id(request_id, events.leg_ended(peer, news, self._clock.now()))
 
+    def _look_at(self, peer: Peer, now: float) -> None:
+        verdict = self._watch.look_at(peer, now)
+        if verdict is Verdict.LOSE:
+            legs = [*peer.answering, *peer.prefilling]
+            self._lose(peer, "it is silent")
+            # It may only be stopped: what it still has is of no use to anybody.
+            peer.link.send(wire.abort_message(legs))
+
     def _lose(self, peer: Peer, why: str) -> None:
         now = self._clock.now()
         peer.down()
+        self._watch.lost(peer.info.worker_id, now)
         event = life.WorkerLost(cause=why, at_s=now, worker_id=peer.info.worker_id)
         for request_id in peer.requests():
             self._feed_id(request_id, event)
@@ -290,7 +293,7 @@ class Heart:
         before = one.state
         try:
             one.state, commands = flow.step(before, event)
-        except _FAULTS:
+        except events.FAULTS:
             _log.exception("fault in the life of request %s", one.request.request_id)
             self._metrics.broke()
             broke = life.Broke(cause=event.cause, at_s=event.at_s)

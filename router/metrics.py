@@ -9,15 +9,13 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from baton.errors import Reason
-from baton.ids import WorkerId
-from baton.messages import Role, WorkerLoad
+from baton.messages import Role
 from router.policy.types import ChoiceReason
 
 FINISHED = "finished"
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60)
 _ERROR_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
-_WORKER_LABELS = ("worker", "role")
 
 
 class RouterMetrics:
@@ -69,15 +67,6 @@ class RouterMetrics:
         self._frames = self._counter("frames", "Step frames received.", "role")
         self._lost = self._counter("links_lost", "Connections to workers lost.", "role")
         self._mismatched = self._counter("workers_refused", "Workers of another configuration.")
-        self._up = self._gauge("worker_up", "1 while connected.", *_WORKER_LABELS)
-        self._load = {
-            "running": self._gauge("worker_running_requests", "Running there.", *_WORKER_LABELS),
-            "waiting": self._gauge("worker_waiting_requests", "Waiting there.", *_WORKER_LABELS),
-            "kv_used": self._gauge("worker_kv_used_ratio", "KV blocks in use.", *_WORKER_LABELS),
-            "queued_prompt_tokens": self._gauge(
-                "worker_queued_prompt_tokens", "Prompt tokens queued there.", *_WORKER_LABELS
-            ),
-        }
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -138,17 +127,6 @@ class RouterMetrics:
     def worker_refused(self) -> None:
         """A worker has another configuration than this router."""
         self._mismatched.inc()
-
-    def worker(self, worker_id: WorkerId, role: Role, load: WorkerLoad, *, up: bool) -> None:
-        """A worker's state now."""
-        self._up.labels(worker_id, role.value).set(up)
-        for name, gauge in self._load.items():
-            gauge.labels(worker_id, role.value).set(getattr(load, name))
-
-    def forget_worker(self, worker_id: WorkerId, role: Role) -> None:
-        """A worker is no longer in the cluster; its rows go."""
-        for gauge in (self._up, *self._load.values()):
-            gauge.remove(worker_id, role.value)
 
     # --- definitions ------------------------------------------------------------------------------
 

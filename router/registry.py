@@ -53,6 +53,8 @@ class Peer:
     answering: dict[str, RequestId] = field(default_factory=dict)
     prefilling: dict[str, RequestId] = field(default_factory=dict)
     promised: dict[RequestId, int] = field(default_factory=dict)
+    shunned: bool = False
+    """Whether it is silent, or has been lost too often lately: it gets nothing new."""
     _sent: Sent = field(default_factory=Sent)
     _sent_before: Sent = field(default_factory=Sent)
 
@@ -112,7 +114,7 @@ class Peer:
     @property
     def taking(self) -> bool:
         """Whether it may get new requests, as far as is known."""
-        return self.up and not (self.draining or self.load.draining)
+        return self.up and not (self.draining or self.load.draining or self.shunned)
 
     @property
     def queued(self) -> int:

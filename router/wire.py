@@ -83,7 +83,7 @@ def submit_message(
     return pb.RouterMessage(submit=submit)
 
 
-def abort_message(leg_ids: Iterable[LegId]) -> pb.RouterMessage:
+def abort_message(leg_ids: Iterable[LegId | str]) -> pb.RouterMessage:
     """Makes a worker forget legs."""
     return pb.RouterMessage(abort=pb.Abort(leg_ids=[str(leg_id) for leg_id in leg_ids]))
 

@@ -61,6 +61,13 @@ class RouterSettings(Section):
         description="Age in seconds from which on a worker's report counts as unknown. Workers "
         "report at least four times a second.",
     )
+    worker_silence_s: float = Field(
+        1.0,
+        gt=0,
+        description="A connected worker that says nothing for this many seconds is taken for lost: "
+        "its requests go elsewhere. Workers speak at least four times a second. Half of it is "
+        "enough to get no new requests.",
+    )
     allow_origins: tuple[str, ...] = Field(
         (),
         strict=False,

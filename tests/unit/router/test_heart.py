@@ -206,6 +206,7 @@ async def test_a_deadline_ends_the_request_and_frees_the_worker(scene: Scene) ->
     scene.submit("long")
     scene.submit("longer", deadline_s=9999.0)
     scene.clock.advance(5)
+    scene.frame("d")
     scene.heart.tick(scene.clock.now())
     assert scene.front.reasons == {"short": "deadline_exceeded"}
     assert scene.links["d"].aborts == ["short.0.s"]

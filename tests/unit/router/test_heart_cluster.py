@@ -96,7 +96,6 @@ async def test_status_says_who_is_there_and_how_fresh_the_news_is(scene: Scene) 
     prefill, decode = status["workers"]
     assert (prefill["prefill_legs"], decode["frame_age_s"], decode["up"]) == (1, 1.5, True)
     assert decode["load"]["running"] == 2
-    scene.heart.tick(scene.clock.now())
     assert scene.sample("baton_worker_kv_used_ratio", worker="d", role="decode") == 0.25
 
 

@@ -4,7 +4,7 @@ from prometheus_client import generate_latest
 
 from baton.errors import Reason
 from baton.ids import WorkerId
-from baton.messages import Role, WorkerLoad
+from baton.messages import Role
 from router.metrics import RouterMetrics
 from router.policy.types import ChoiceReason
 
@@ -37,18 +37,6 @@ def test_refusals_choices_and_first_tokens_are_counted() -> None:
     assert sample(metrics, "baton_choices_total", reason="short_prompt") == 1
     assert sample(metrics, "baton_time_to_first_token_seconds_count") == 1
     assert sample(metrics, "baton_router_faults_total") == 1
-
-
-def test_a_workers_rows_go_with_the_worker() -> None:
-    metrics = RouterMetrics()
-    metrics.worker(W, Role.DECODE, WorkerLoad(running=3, kv_used=0.5), up=True)
-    labels = {"worker": W, "role": "decode"}
-    assert sample(metrics, "baton_worker_up", **labels) == 1
-    assert sample(metrics, "baton_worker_running_requests", **labels) == 3
-    assert sample(metrics, "baton_worker_kv_used_ratio", **labels) == 0.5
-    metrics.forget_worker(W, Role.DECODE)
-    metrics.forget_worker(W, Role.DECODE)
-    assert sample(metrics, "baton_worker_up", **labels) is None
 
 
 def test_everything_has_the_prefix_and_two_routers_do_not_share() -> None:

@@ -133,3 +133,27 @@ async def test_a_sick_cluster_is_not_drowned_in_attempts() -> None:
     assert ended <= 12 + 3 + 12 * 0.2
     assert scene.sample("baton_retries_total", reason="over_budget") > 0
     assert scene.heart.inflight == 0
+
+
+async def test_a_silent_worker_gets_nothing_new_and_then_loses_what_it_has() -> None:
+    scene = scene_of(disaggregate="never")
+    up(scene, D, D2)
+    scene.submit("a", **prompt(1))
+    silent = scene.heart.explain("a")[-1]["decode"]
+    other = {"d": "e", "e": "d"}[silent]
+    scene.clock.advance(0.6)
+    scene.frame(other, running=50)
+    scene.heart.tick(scene.clock.now())
+    scene.submit("b", **prompt(2))
+    assert went_to(scene)[other] == ["b.0.s"]
+    assert scene.sample("baton_worker_shunned", worker=silent, role="decode") == 1
+    scene.clock.advance(0.5)
+    scene.frame(other)
+    scene.heart.tick(scene.clock.now())
+    assert went_to(scene)[other] == ["b.0.s", "a.1.s"]
+    assert scene.links[silent].aborts == ["a.0.s"]
+    scene.frame(silent, done="a.0.s")
+    assert scene.front.delivered[-1][1] == {}
+    scene.heart.tick(scene.clock.now())
+    assert scene.sample("baton_worker_shunned", worker=silent, role="decode") == 0
+    assert scene.front.failed == []
