@@ -12,6 +12,7 @@ class SoloRole:
     """Legs that are prefilled and decoded on this worker."""
 
     delivers_tokens = True
+    computes_prompt = True
 
     def request(self, engine: Engine, intake: Intake) -> Request:
         return engine.decode_request(intake.payload, intake.leg_id, None)
@@ -25,6 +26,8 @@ class SoloRole:
 
 class DecodeRole(SoloRole):
     """Legs whose KV comes from a prefill worker."""
+
+    computes_prompt = False
 
     def __init__(self, handoff: Handoff) -> None:
         self._handoff = handoff

@@ -76,10 +76,16 @@ def ask(url: str, question: Question, on_text: Callable[[str], None]) -> Answer:
 
 def get_json(url: str, path: str) -> tuple[int, Any]:
     """Status and JSON of one page. Raises BatonError as `ask` does."""
+    status, text = get_text(url, path)
+    return status, _json(text)
+
+
+def get_text(url: str, path: str) -> tuple[int, str]:
+    """Status and text of one page. Raises BatonError as `ask` does."""
     try:
         with _client(url) as client:
             answer = client.get(path, timeout=_CONNECT_TIMEOUT_S)
-            return answer.status_code, _json(answer.text)
+            return answer.status_code, answer.text
     except httpx.HTTPError as error:
         raise BatonError(Reason.NO_WORKER, f"nothing answers at {url}: {error}") from error
 

@@ -25,6 +25,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": commands.status,
     "ask": commands.ask,
     "explain": commands.explain,
+    "story": commands.story,
     "down": commands.down,
     "config show": commands.config_show,
     "config check": commands.config_check,

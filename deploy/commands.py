@@ -21,7 +21,7 @@ from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings import Settings, load, process_environ
 from baton.settings import commands as settings_commands
 from cluster.processes import Process
-from deploy.ask import Question, get_json
+from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
 from deploy.explain_text import as_text as explain_text
 from deploy.parser import SHORTCUTS
@@ -63,18 +63,31 @@ def status(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    """`baton explain`: 1 if the cluster does not know the request."""
+    """`baton explain`: why a request went where it went."""
     status_code, page = get_json(_url(args), f"/explain/{quote(args.request_id)}")
     if status_code != 200 or not isinstance(page, dict):
-        raise BatonError(
-            Reason.INVALID_REQUEST,
-            f"no request {args.request_id!r} is known there; the latest thousand are kept",
-        )
+        raise _unknown(args.request_id)
     if args.json:
         _write(json.dumps(page["plans"]) + "\n")
     else:
         Console(soft_wrap=True).print(explain_text(page["plans"]))
     return 0
+
+
+def story(args: argparse.Namespace) -> int:
+    """`baton story`: the life of a request."""
+    status_code, text = get_text(_url(args), f"/story/{quote(args.request_id)}")
+    if status_code != 200:
+        raise _unknown(args.request_id)
+    _write(text.rstrip() + "\n")
+    return 0
+
+
+def _unknown(request_id: str) -> BatonError:
+    return BatonError(
+        Reason.INVALID_REQUEST,
+        f"no request {request_id!r} is known there; the latest thousand are kept",
+    )
 
 
 def down(args: argparse.Namespace) -> int:

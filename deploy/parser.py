@@ -20,6 +20,9 @@ _EXPLAIN = """examples:
   baton explain cmpl-4f1c0a2b             the id in an answer, or a part of it
   baton explain 4f1c0a2b --json
 """
+_STORY = """examples:
+  baton story cmpl-4f1c0a2b               the id in an answer, or a part of it
+"""
 _CONFIG = """examples:
   baton config show                 what differs from the defaults
   baton config show --all           every setting with its meaning: a file to start from
@@ -56,6 +59,7 @@ def build() -> argparse.ArgumentParser:
     _status(_add(commands, "status", "show what runs"))
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
     _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
+    _story(_add(commands, "story", "tell the life of a request, step by step", _STORY))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
@@ -114,10 +118,14 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
-def _explain(parser: argparse.ArgumentParser) -> None:
+def _story(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
     _add_url(parser)
     parser.add_argument("request_id", metavar="REQUEST_ID", help="as in the answer, or a part")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    _story(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

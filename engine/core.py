@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import vllm
-from vllm.config import KVTransferConfig, VllmConfig
+from vllm.config import KVEventsConfig, KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import SamplingParams
 from vllm.usage.usage_lib import UsageContext
@@ -36,6 +36,7 @@ from engine.inside import (
 )
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
 from engine.preflight import GIB
+from engine.step_work import StepReader, unpacked
 from engine.transfers import ReportReader
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import open_report, read_report, report_path, startup_error
@@ -115,7 +116,14 @@ def engine_config(spec: EngineSpec) -> VllmConfig:
     scheduler = config.scheduler_config
     # Chosen after the fact: naming a class beforehand would switch async scheduling off.
     scheduler.scheduler_cls = BatonAsyncScheduler if scheduler.async_scheduling else BatonScheduler
+    if config.cache_config.enable_prefix_caching and not _has_events(config):
+        # The scheduler hears of its cache in its own process: nothing listens on a port.
+        config.kv_events_config = KVEventsConfig(enable_kv_cache_events=True, publisher="null")
     return config
+
+
+def _has_events(config: VllmConfig) -> bool:
+    return config.kv_events_config is not None and config.kv_events_config.enable_kv_cache_events
 
 
 def _refused(error: Exception) -> StartupError:
@@ -131,6 +139,7 @@ class EngineCore:
         self._decoder = MsgpackDecoder(EngineCoreRequest)
         self._facts = facts
         self._reports = ReportReader()
+        self._steps = StepReader()
 
     @classmethod
     async def start(cls, spec: EngineSpec, owner_pid: int) -> EngineCore:
@@ -195,7 +204,7 @@ class EngineCore:
     async def step(self) -> Step:
         with _dead_is_failed():
             outputs: EngineCoreOutputs = await self._client.get_output_async()
-        return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports))
+        return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports, self._steps))
 
     def ended(self, output: EngineCoreOutput) -> LegEnd | None:
         reason = output.finish_reason
@@ -249,16 +258,23 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: byt
     )
 
 
-def _stats(stats: SchedulerStats | None, reports: ReportReader) -> StepStats | None:
+def _stats(
+    stats: SchedulerStats | None, reports: ReportReader, steps: StepReader
+) -> StepStats | None:
     if stats is None:
         return None
-    prefix = stats.prefix_cache_stats
+    prefix, step = stats.prefix_cache_stats, steps.read(stats.kv_connector_stats)
     return StepStats(
         kv_used=stats.kv_cache_usage,
         prefix_queried_tokens=prefix.queries,
         prefix_hit_tokens=prefix.hits,
         preemptions=prefix.preempted_requests,
         transfer=reports.read(stats.kv_connector_stats),
+        work=step.work,
+        stored=unpacked(step.stored),
+        removed=unpacked(step.removed),
+        left_out=step.left_out,
+        block_bytes=step.block_bytes,
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from baton.costs import Fit, WorkerCosts
 from baton.messages import WorkerLoad
 from baton.wire import worker_pb2 as wire
+from engine.holdings import CacheNews
+from engine.outlook import Word
 from engine.transfers import transfer_message
 from kv_transfer.report import TransferReport
 
@@ -16,6 +19,7 @@ class FrameDraft:
     def __init__(self) -> None:
         self._prefilled: list[wire.Prefilled] = []
         self._ended: list[wire.Ended] = []
+        self._answers: list[wire.Answer] = []
 
     def prefilled(self, leg_id: str, handed: bytes, cached_tokens: int) -> None:
         self._prefilled.append(
@@ -31,16 +35,33 @@ class FrameDraft:
             )
         )
 
+    def answer(self, leg_id: str, word: Word, refused: str) -> None:
+        self._answers.append(
+            wire.Answer(
+                leg_id=leg_id,
+                queue_s=word.queue_s,
+                cached_tokens=word.cached_tokens,
+                ttft_s=word.ttft_s,
+                refused=refused,
+            )
+        )
+
     def frame(
-        self, outputs: Sequence[bytes], load: WorkerLoad, transfer: TransferReport | None = None
+        self,
+        outputs: Sequence[bytes],
+        load: WorkerLoad,
+        transfer: TransferReport | None = None,
+        costs: WorkerCosts | None = None,
     ) -> wire.StepFrame:
-        """The message; its sequence number is the link's to set."""
+        """The message; its sequence number and its news of the cache are the link's to set."""
         return wire.StepFrame(
             outputs=outputs,
             load=load_message(load),
             prefilled=self._prefilled,
             ended=self._ended,
             transfer=None if transfer is None else transfer_message(transfer),
+            answers=self._answers,
+            costs=None if costs is None else costs_message(costs),
         )
 
 
@@ -58,3 +79,19 @@ def load_message(load: WorkerLoad) -> wire.Load:
         preemptions=load.preemptions,
         queue_s=load.queue_s,
     )
+
+
+def cache_message(news: CacheNews) -> wire.CacheDelta:
+    return wire.CacheDelta(
+        number=news.number, stored=news.stored, removed=news.removed, full=news.full
+    )
+
+
+def costs_message(costs: WorkerCosts) -> wire.Costs:
+    return wire.Costs(
+        prefill=_fit(costs.prefill), decode=_fit(costs.decode), transfer=_fit(costs.transfer)
+    )
+
+
+def _fit(fit: Fit) -> wire.Fit:
+    return wire.Fit(coefficients=fit.coefficients, samples=fit.samples, error=fit.relative_error)

@@ -10,17 +10,43 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vllm.config.kv_events import KVEventsConfig
+from vllm.distributed.kv_events import (
+    MEDIUM_GPU,
+    AllBlocksCleared,
+    BlockRemoved,
+    BlockStored,
+    EventBatch,
+    EventPublisher,
+    KVCacheEvent,
+)
 from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
+from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
+from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.request import Request
 
+from engine.block_names import BlockNames
+from engine.step_work import (
+    STEP_KEY,
+    StepMeter,
+    StepReport,
+    StepWork,
+    packed,
+    to_plain,
+    work_of,
+)
 from engine.tether import tether_to_parent
 from kv_transfer.start_report import StartReport, report_path
 
@@ -100,23 +126,126 @@ def _connector() -> Any:
     return get_kv_transfer_group() if has_kv_transfer_group() else None
 
 
+class CacheTap(EventPublisher):
+    """Names the blocks that the prefix cache stores and removes, and passes the events on.
+
+    Events of other media, which offloading connectors add, are not of this cache.
+    """
+
+    def __init__(self, behind: EventPublisher, names: BlockNames) -> None:
+        super().__init__()
+        self._behind = behind
+        self._names = names
+
+    def publish(self, events: EventBatch) -> None:
+        for event in events.events:
+            self._name(event)
+        self._behind.publish(events)
+
+    def _name(self, event: KVCacheEvent) -> None:
+        if isinstance(event, AllBlocksCleared):
+            self._names.cleared()
+        elif isinstance(event, BlockRemoved) and event.medium == MEDIUM_GPU:
+            for block in event.block_hashes:
+                self._names.removed(block)
+        elif isinstance(event, BlockStored) and event.medium == MEDIUM_GPU:
+            self._names.stored(
+                event.block_hashes,
+                event.parent_block_hash,
+                event.token_ids,
+                event.lora_name,
+                event.extra_keys,
+            )
+
+    def shutdown(self) -> None:
+        self._behind.shutdown()
+
+    def get_publisher_config(self) -> KVEventsConfig | None:
+        return self._behind.get_publisher_config()
+
+
 class BatonSchedulerMixin:
     """What Baton adds to vLLM's scheduler.
 
     A leg id that is in use again would end the engine process by an assertion
     (`Scheduler.add_request`). Leg ids are never reused, so a repeated one is a repeated message:
     it is dropped and the first leg goes on.
+
+    Each step's statistics carry what it computed, how long it took, and what has changed in the
+    prefix cache since the step before.
     """
 
     requests: dict[str, Request]
+    kv_event_publisher: EventPublisher
     repeated_legs = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._meter = StepMeter(_computes_inline(self))
+        self._block_bytes = _block_bytes(self)
+        self._names = _names(self)
+        self.kv_event_publisher = CacheTap(self.kv_event_publisher, self._names)
 
     def add_request(self, request: Request) -> None:
         if request.request_id in self.requests and not request.resumable:
             self.repeated_legs += 1
             _log.error("leg %s is already here; the repeat is dropped", request.request_id)
             return
+        # A client may ask for events of blocks that it merely reuses. They look like new ones.
+        request.kv_cache_report_mode = "incremental"
         super().add_request(request)  # type: ignore[misc]
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        began = time.monotonic()
+        self._meter.passed(began)
+        step: SchedulerOutput = super().schedule(*args, **kwargs)  # type: ignore[misc]
+        self._meter.scheduled(step, work_of(step, self.requests), began)
+        return step
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: Any
+    ) -> dict[int, EngineCoreOutputs]:
+        work = self._meter.ended(scheduler_output, time.monotonic())
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(  # type: ignore[misc]
+            scheduler_output, model_runner_output
+        )
+        for output in outputs.values():
+            if output.scheduler_stats is not None:
+                self._report(output.scheduler_stats, work)
+        self._meter.settled(self.has_unfinished_requests())  # type: ignore[attr-defined]
+        return outputs
+
+    def _report(self, stats: SchedulerStats, work: StepWork | None) -> None:
+        stored, removed = self._names.take()
+        if work is None and not stored and not removed:
+            return
+        report = StepReport(
+            work, packed(stored), packed(removed), self._names.left_out, self._block_bytes
+        )
+        stats.kv_connector_stats = {
+            **(stats.kv_connector_stats or {}),
+            STEP_KEY: to_plain(report),
+        }
+
+
+def _names(scheduler: Any) -> BlockNames:
+    groups, cache = scheduler.kv_cache_config.kv_cache_groups, scheduler.cache_config
+    # Caches of several groups share hashes among blocks of which one may be gone.
+    blocks_max = scheduler.kv_cache_config.num_blocks if len(groups) == 1 else 0
+    model = scheduler.vllm_config.model_config.served_model_name
+    return BlockNames(model, cache.block_size, blocks_max)
+
+
+def _computes_inline(scheduler: Any) -> bool:
+    executor = scheduler.vllm_config.parallel_config.distributed_executor_backend
+    return executor is BatonUniProcExecutor and current_platform.is_cpu()
+
+
+def _block_bytes(scheduler: Any) -> int:
+    groups = scheduler.kv_cache_config.kv_cache_groups
+    if len(groups) != 1 or not isinstance(groups[0].kv_cache_spec, FullAttentionSpec):
+        return 0
+    return int(groups[0].kv_cache_spec.page_size_bytes) * len(groups[0].layer_names)
 
 
 class BatonScheduler(BatonSchedulerMixin, Scheduler):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from engine.step_work import StepWork
 from kv_transfer.report import TransferReport
 
 
@@ -35,6 +36,16 @@ class StepStats:
     preemptions: int = 0
     transfer: TransferReport | None = None
     """What the KV connector says of its transfers; None where it said nothing."""
+    work: StepWork | None = None
+    """What was computed; None where nothing was."""
+    stored: Collection[int] = ()
+    """Keys (`baton.prefix_keys`) of blocks that the prefix cache holds since this step."""
+    removed: Collection[int] = ()
+    """Keys of blocks that it held until this step."""
+    left_out: int = 0
+    """Blocks since the engine's start whose key is not known; nobody hears of them."""
+    block_bytes: int = 0
+    """Size of one KV block on one device; 0 = unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from baton.messages import Ticket
+from baton.wire import worker_pb2 as wire
 from engine.ports import Engine, LegEnd, Output, Request
 
 
@@ -17,6 +18,15 @@ class Intake:
     payload: tuple[bytes, ...]
     prompt_tokens: int
     ticket: Ticket | None
+
+
+def intake_of(submit: wire.Submit) -> Intake:
+    """What came over the wire, as roles take it."""
+    ticket = None
+    if submit.HasField("ticket"):
+        t = submit.ticket
+        ticket = Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed, t.peer)
+    return Intake(submit.leg_id, tuple(submit.request), submit.prompt_tokens, ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,8 @@ class Role(Protocol):
 
     delivers_tokens: bool
     """Whether outputs of these legs go to the router as they are."""
+    computes_prompt: bool
+    """Whether these legs wait for their prompt to be computed on this engine."""
 
     def request(self, engine: Engine, intake: Intake) -> Request:
         """The engine's request for this leg. Raises BatonError to refuse it."""

@@ -17,8 +17,8 @@ from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
 from engine.frames import load_message
+from engine.link import Link as RouterLink
 from engine.transfers import transfer_message
-from engine.worker import Link as RouterLink
 from engine.worker import Worker
 
 HEARTBEAT_S = 0.25
@@ -88,6 +88,10 @@ class WorkerService(wire_grpc.WorkerServicer):
                     await self._worker.submit(link, message.submit)
                 elif kind == "abort":
                     await self._worker.abort(link, message.abort.leg_ids)
+                elif kind == "probe":
+                    self._worker.probe(link, message.probe)
+                elif kind == "resync":
+                    self._worker.resync(link)
         finally:
             link.frames.put_nowait(None)
 

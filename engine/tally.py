@@ -30,6 +30,8 @@ class Tally:
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    left_out_blocks: int = 0
+    """Cached blocks of which no router hears, because their key is not known."""
     transfer: TransferReport | None = None
     """The engine's last report of its transfers. It stays while the engine has no step to make."""
 
@@ -59,12 +61,13 @@ class Tally:
             self.prefix_queried_tokens += stats.prefix_queried_tokens
             self.prefix_hit_tokens += stats.prefix_hit_tokens
             self.preemptions += stats.preemptions
+            self.left_out_blocks = stats.left_out or self.left_out_blocks
             self.reported(stats.transfer)
 
     def reported(self, transfer: TransferReport | None) -> None:
         self.transfer = transfer or self.transfer
 
-    def load(self, draining: bool) -> WorkerLoad:
+    def load(self, draining: bool, queue_s: float = 0.0) -> WorkerLoad:
         return WorkerLoad(
             running=self.running,
             waiting=self.waiting,
@@ -76,4 +79,5 @@ class Tally:
             prefix_queried_tokens=self.prefix_queried_tokens,
             prefix_hit_tokens=self.prefix_hit_tokens,
             preemptions=self.preemptions,
+            queue_s=queue_s,
         )

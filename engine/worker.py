@@ -9,53 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from baton.clock import Clock
 from baton.errors import BatonError, Reason
-from baton.messages import Ticket, WorkerLoad
+from baton.messages import WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.frames import FrameDraft
+from engine.link import TRANSFER_EVERY_S, Link
+from engine.outlook import Outlook
 from engine.ports import Engine, LegEnd, Output, Step
-from engine.role import Intake, Role
+from engine.role import Role, intake_of
 from engine.tally import Tally
-from kv_transfer.report import TransferReport
 
 _log = logging.getLogger("baton.worker")
-
-FRAMES_MAX = 4096
-"""Frames that may wait for one router; a router further behind is cut off."""
-TRANSFER_EVERY_S = 0.5
-"""At most so often a router hears of transfers: the report is larger than a frame."""
-
-
-@dataclass(slots=True)
-class Link:
-    """One router's stream. Broken links take no frames; the service ends them."""
-
-    router_id: str
-    frames: asyncio.Queue[wire.StepFrame | None]
-    sequence: int = 0
-    broken: bool = False
-    told: TransferReport | None = None
-    """The last report of transfers that went up it."""
-    told_at: float = -math.inf
-
-    def push(self, frame: wire.StepFrame) -> None:
-        if self.broken:
-            return
-        if self.frames.qsize() >= FRAMES_MAX:
-            self.cut()
-            return
-        self.sequence += 1
-        frame.sequence = self.sequence
-        self.frames.put_nowait(frame)
-
-    def cut(self) -> None:
-        self.broken = True
-        self.frames.put_nowait(None)
 
 
 @dataclass(slots=True)
@@ -96,6 +64,7 @@ class Worker:
         self._links: dict[int, Link] = {}
         self._legs: dict[str, _Leg] = {}
         self._tally = Tally()
+        self._outlook = Outlook(engine.facts, clock)
         self._draining = False
         self._failed: BatonError | None = None
         self._last_step_at = clock.now()
@@ -106,38 +75,62 @@ class Worker:
     # -- links
 
     def open_link(self, router_id: str) -> Link:
-        link = Link(router_id, asyncio.Queue())
+        link = Link(router_id, asyncio.Queue(), self._outlook.holdings.open_view())
         self._links[id(link)] = link
         self._push_load(link)
         return link
 
     async def close_link(self, link: Link) -> None:
         """The router is gone: what it asked for is of no use to anybody."""
-        self._links.pop(id(link), None)
+        self._outlook.forget(id(link))
+        if self._links.pop(id(link), None) is not None:
+            self._outlook.holdings.close_view(link.cache)
         mine = [leg_id for leg_id, leg in self._legs.items() if leg.link is link]
         await self.abort(link, mine)
 
+    def resync(self, link: Link) -> None:
+        """The next frame of this link is to tell all that the cache holds."""
+        link.cache.resync()
+
     # -- requests
+
+    def probe(self, link: Link, probe: wire.Probe) -> None:
+        """Say how it would be for a leg, and keep its place. Nonsense is not answered."""
+        refused = self._refusal(probe)
+        word = self._outlook.probed(id(link), probe, keep=not refused)
+        if word is not None:
+            draft = FrameDraft()
+            draft.answer(probe.leg_id, word, refused)
+            self._push(link, draft)
+
+    def _refusal(self, probe: wire.Probe) -> str:
+        try:
+            self._admit(probe)
+        except BatonError as error:
+            return error.reason.value
+        return ""
 
     async def submit(self, link: Link, submit: wire.Submit) -> None:
         """Take a leg, or answer with why not."""
+        self._outlook.release(id(link), submit.leg_id)
         try:
             await self._take(link, submit)
         except BatonError as error:
             self._tally.refused += 1
             draft = FrameDraft()
             draft.end(submit.leg_id, error.reason.value, error.message, error.retry_after_s)
-            link.push(draft.frame([], self.load()))
+            self._push(link, draft)
 
     async def _take(self, link: Link, submit: wire.Submit) -> None:
-        role = self._admit(submit)
-        ticket = _ticket(submit)
-        intake = Intake(submit.leg_id, tuple(submit.request), submit.prompt_tokens, ticket)
-        request = role.request(self._engine, intake)
+        self._admit(submit)
+        role = self._role(submit)
+        request = role.request(self._engine, intake_of(submit))
         if not self._legs:
             self._last_step_at = self._clock.now()
         self._legs[submit.leg_id] = _Leg(link, submit.kind, role, submit.prompt_tokens)
         self._tally.took(submit.prompt_tokens)
+        if role.computes_prompt:
+            self._outlook.join(submit.leg_id, submit.prompt_tokens, submit.blocks)
         self._idle.clear()
         try:
             await self._engine.add(request)
@@ -153,25 +146,32 @@ class Worker:
         if leg_id not in self._legs and self._failed is None:
             await self._engine.abort([leg_id])
 
-    def _admit(self, submit: wire.Submit) -> Role:
+    def _admit(self, leg: wire.Submit | wire.Probe) -> None:
         retry = self._limits.retry_after_s
         if self._failed is not None:
             raise self._failed
         if self._draining:
             raise BatonError(Reason.DRAINING, "the worker is draining", retry_after_s=retry)
-        if submit.leg_id in self._legs:
-            raise BatonError(Reason.DUPLICATE_ID, f"leg {submit.leg_id} runs already")
+        if leg.leg_id in self._legs:
+            raise BatonError(Reason.DUPLICATE_ID, f"leg {leg.leg_id} runs already")
         if self._tally.waiting >= self._limits.queued_requests_max:
             raise BatonError(Reason.WORKER_FULL, "the worker's queue is full", retry_after_s=retry)
+        if leg.prompt_tokens > self._engine.facts.max_model_len_tokens:
+            raise BatonError(Reason.PROMPT_TOO_LONG, "the prompt is longer than the model allows")
+
+    def _role(self, submit: wire.Submit) -> Role:
         role = self._roles.get(submit.kind)
         if role is None:
             raise BatonError(Reason.UNSUPPORTED, f"this worker runs no legs of kind {submit.kind}")
-        if submit.prompt_tokens > self._engine.facts.max_model_len_tokens:
-            raise BatonError(Reason.PROMPT_TOO_LONG, "the prompt is longer than the model allows")
+        # Legs whose KV comes from elsewhere do not stand in the queue of prompts.
+        if role.computes_prompt:
+            self._outlook.check(submit.queue_max_s)
         return role
 
     async def abort(self, link: Link, leg_ids: Sequence[str]) -> None:
-        """End legs of this link without an answer. Unknown ones are ignored."""
+        """End legs and free places of this link without an answer. Unknown ones are ignored."""
+        for leg_id in leg_ids:
+            self._outlook.release(id(link), leg_id)
         mine = (i for i in leg_ids if i in self._legs and self._legs[i].link is link)
         known = list(dict.fromkeys(mine))
         for leg_id in known:
@@ -196,6 +196,7 @@ class Worker:
         now = self._clock.now()
         self._tally.stepped(step.stats, now - self._last_step_at)
         self._last_step_at = now
+        self._outlook.stepped(step.stats)
         tokens: dict[int, list[Output]] = {}
         drafts: dict[int, FrameDraft] = {}
         for output in step.outputs:
@@ -219,6 +220,7 @@ class Worker:
     def _started(self, output: Output, leg: _Leg, draft: FrameDraft) -> None:
         leg.had_output = True
         self._tally.started(leg.prompt_tokens)
+        self._outlook.leave(output.request_id)
         if leg.role.delivers_tokens:
             # The router does not look into outputs; this is its news of the first token.
             draft.prefilled(output.request_id, b"", self._engine.cached_tokens(output))
@@ -239,17 +241,21 @@ class Worker:
         draft.prefilled(output.request_id, handed.handed, handed.cached_tokens)
 
     def _send(self, tokens: Mapping[int, list[Output]], drafts: Mapping[int, FrameDraft]) -> None:
-        load = self.load()
+        load, now = self.load(), self._clock.now()
         for key in {*tokens, *drafts}:
             link = self._links.get(key)
             if link is None:
                 continue
             buffers = self._engine.encode(tokens[key]) if key in tokens else []
-            link.push(drafts.get(key, FrameDraft()).frame(buffers, load))
+            link.push(drafts.get(key, FrameDraft()).frame(buffers, load), now)
+        for link in self._links.values():
+            if link.wants_cache(now):
+                self._push_load(link)
 
     def _drop(self, leg_id: str) -> None:
         leg = self._legs.pop(leg_id)
         self._tally.left(leg.prompt_tokens, leg.had_output)
+        self._outlook.leave(leg_id)
         if not self._legs:
             self._idle.set()
 
@@ -263,14 +269,16 @@ class Worker:
             return
         self._asked_after = steps
         try:
-            self._tally.reported(await self._engine.transfer_report())
+            found = await self._engine.transfer_report()
+            self._tally.reported(found)
+            self._outlook.transferred(found)
         except BatonError as error:
             _log.info("no report of transfers: %s", error)
 
     # -- state
 
     def load(self) -> WorkerLoad:
-        return self._tally.load(self._draining)
+        return self._tally.load(self._draining, self._outlook.queue_s())
 
     def heartbeat(self) -> None:
         """Tell every router the load; call at least each second. Finds a stuck engine."""
@@ -281,14 +289,13 @@ class Worker:
             self.fail(BatonError(Reason.ENGINE_FAILED, f"no step for {silent_s:.0f} s"))
 
     def _push_load(self, link: Link) -> None:
-        link.push(FrameDraft().frame([], self.load(), self._transfer_news(link)))
+        now, learning = self._clock.now(), self._outlook.learning
+        report = link.transfer_news(self._tally.transfer, now)
+        costs = learning.costs if link.wants_costs(learning.lessons, now) else None
+        link.push(FrameDraft().frame([], self.load(), report, costs), now)
 
-    def _transfer_news(self, link: Link) -> TransferReport | None:
-        report, now = self._tally.transfer, self._clock.now()
-        if report is link.told or now - link.told_at < TRANSFER_EVERY_S:
-            return None
-        link.told, link.told_at = report, now
-        return report
+    def _push(self, link: Link, draft: FrameDraft) -> None:
+        link.push(draft.frame([], self.load()), self._clock.now())
 
     def fail(self, error: BatonError) -> None:
         """The engine is gone: every leg ends with this error, and nothing new is taken."""
@@ -301,7 +308,7 @@ class Worker:
             draft.end(leg_id, Reason.WORKER_LOST.value, error.message)
             self._drop(leg_id)
             self._tally.failed += 1
-            leg.link.push(draft.frame([], self.load()))
+            self._push(leg.link, draft)
         self._on_failed(error)
 
     async def drain(self, timeout_s: float | None) -> int:
@@ -322,7 +329,7 @@ class Worker:
             cut += 1
             draft = FrameDraft()
             draft.end(leg_id, Reason.DRAINING.value, "the worker stopped before the end")
-            leg.link.push(draft.frame([], self.load()))
+            self._push(leg.link, draft)
             await self.abort(leg.link, [leg_id])
         return cut
 
@@ -338,9 +345,6 @@ class Worker:
     def tally(self) -> Tally:
         return self._tally
 
-
-def _ticket(submit: wire.Submit) -> Ticket | None:
-    if not submit.HasField("ticket"):
-        return None
-    t = submit.ticket
-    return Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed, t.peer)
+    @property
+    def outlook(self) -> Outlook:
+        return self._outlook

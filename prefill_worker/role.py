@@ -12,6 +12,7 @@ class PrefillRole:
     """Legs whose KV is for another worker."""
 
     delivers_tokens = False
+    computes_prompt = True
 
     def __init__(self, handoff: Handoff) -> None:
         self._handoff = handoff

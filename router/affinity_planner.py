@@ -146,7 +146,7 @@ class AffinityPlanner:
     ) -> Sequence[Word]:
         decoders = self._pool.decoders()
         # Who was promised an answer gets it from a prefill worker rather than not at all.
-        standing_in = after is not None and not decoders
+        standing_in = after is not None and after.reason in SAME_WORKER and not decoders
         decoders = self._pool.prefillers() if standing_in else decoders
         if not decoders:
             raise error_of(self._nobody(Role.DECODE))

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baton.costs import ttft_s
-from baton.messages import Dispatch
 from router.caches import Caches
 from router.outlook import Outlook
 from router.policy import decode_choice
@@ -22,9 +20,6 @@ from router.slots import Slots
 _OUTPUT_TOKENS = 256
 """Expected of a request that allows more; most answers end by themselves."""
 _CHUNK_TOKENS = 2048
-_HIDDEN = {Dispatch.SEQUENTIAL: 0.0, Dispatch.CONCURRENT: 0.9}
-"""Share of the transfer that prefill covers. What is pushed while prompts are computed leaves the
-last layers and the word that it has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +62,10 @@ class Forecasts:
         """Prefill on its own worker, which would be done after `prefill_ttft_s` seconds."""
         slot = self._slots.take(decode.info.worker_id)
         missing = need.prompt_tokens - self._cached(need, [slot]).get(slot, 0)
-        transfer_s = self._outlook.decode(slot).transfer_s(missing)
+        # Fitted to the part of the transfer that prefill does not cover.
+        exposed_s = self._outlook.decode(slot).transfer_s(missing)
         step_s = self._step_s(need, decode, slot)
-        hidden = _HIDDEN[decode.info.dispatch]
-        return Forecast(ttft_s(prefill_ttft_s, step_s, transfer_s, hidden), step_s)
+        return Forecast(prefill_ttft_s + exposed_s + step_s, step_s)
 
     def whole(self, need: Need, decode: Peer, now: float) -> Forecast:
         """Prefill and decode on the decode worker."""
@@ -82,7 +77,7 @@ class Forecasts:
         # takes every prompt that it can hide in a mean is no decode pool.
         stall_s = prefill_s / -(-new // _CHUNK_TOKENS)
         step_s = self._step_s(need, decode, slot)
-        return Forecast(ttft_s(decode.queue_s(now), prefill_s), step_s + stall_s)
+        return Forecast(decode.queue_s(now) + prefill_s, step_s + stall_s)
 
     def _step_s(self, need: Need, decode: Peer, slot: int) -> float:
         """One step of the batch with this request in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,12 +27,18 @@ LAST = "test_worker_death.py"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark this folder's tests and put the ones that kill engines last."""
-    mine = [item for item in items if item.path.is_relative_to(HERE)]
+    mine = mark(items, HERE)
+    order = iter(sorted(mine, key=lambda item: item.path.name == LAST))
+    items[:] = [next(order) if item in mine else item for item in items]
+
+
+def mark(items: list[pytest.Item], folder: Path) -> list[pytest.Item]:
+    """Mark the tests in a folder as those of real engines; returns them."""
+    mine = [item for item in items if item.path.is_relative_to(folder)]
     for item in mine:
         item.add_marker(pytest.mark.engine)
         item.add_marker(pytest.mark.timeout(300))
-    order = iter(sorted(mine, key=lambda item: item.path.name == LAST))
-    items[:] = [next(order) if item in mine else item for item in items]
+    return mine
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,15 @@ def corruptible(chosen: KvTransferSettings) -> Handoff:
 
 @pytest.fixture(scope="package")
 def cluster(reference: Reference) -> Iterator[ClusterOfTwo]:
-    """Both engines; nothing of them may be left at the end."""
-    cluster = ClusterOfTwo(Setup(PULL, SETTINGS, corruptible))
+    """Both engines."""
+    with started(Setup(PULL, SETTINGS, corruptible)) as cluster:
+        yield cluster
+
+
+@contextmanager
+def started(setup: Setup) -> Iterator[ClusterOfTwo]:
+    """Two engines, of which nothing may be left at the end."""
+    cluster = ClusterOfTwo(setup)
     yield cluster
     cluster.stop()
     assert cluster.leftovers() == []

@@ -35,6 +35,7 @@ from engine import core, inside
 from engine.core import EngineCore, EngineSpec, engine_args
 from engine.device import SUPPORTED_VLLM
 from engine.ports import LegEnd
+from engine.step_work import STEP_KEY, StepReader, StepReport, StepWork, packed, to_plain
 from engine.transfers import ReportReader
 from kv_transfer.vllm_nixl import VllmNixlPull
 
@@ -136,12 +137,24 @@ def test_outputs_have_the_fields_that_are_read() -> None:
 
 
 def test_statistics_have_the_fields_that_are_read() -> None:
-    reports = ReportReader()
-    stats = core._stats(SchedulerStats(kv_cache_usage=0.5), reports)
+    readers = ReportReader(), StepReader()
+    stats = core._stats(SchedulerStats(kv_cache_usage=0.5), *readers)
     assert stats is not None
     assert stats.kv_used == 0.5
     assert (stats.prefix_queried_tokens, stats.prefix_hit_tokens, stats.preemptions) == (0, 0, 0)
-    assert core._stats(None, reports) is None
+    assert core._stats(None, *readers) is None
+
+
+def test_a_steps_report_survives_the_way_out_of_the_engine() -> None:
+    report = StepReport(StepWork(0.5, 3, 4.5, 6, 7, 0.25), packed([1, 2**60 - 1]), packed([3]), 4)
+    stats = SchedulerStats(kv_connector_stats={"other": 1, STEP_KEY: to_plain(report)})
+    sent = encoded(EngineCoreOutputs(scheduler_stats=stats))
+    found = MsgpackDecoder(EngineCoreOutputs).decode(sent).scheduler_stats
+    assert found is not None
+    read = core._stats(found, ReportReader(), StepReader())
+    assert read is not None
+    assert (read.work, list(read.stored), list(read.removed)) == (report.work, [1, 2**60 - 1], [3])
+    assert read.left_out == 4
 
 
 RICH = SamplingParams(
@@ -260,7 +273,10 @@ class RecordingScheduler:
 
 
 class Mixed(inside.BatonSchedulerMixin, RecordingScheduler):
-    """The mixin on top of it."""
+    """The mixin on top of it, without a cache to name."""
+
+    def __init__(self) -> None:
+        RecordingScheduler.__init__(self)
 
 
 def test_a_repeated_leg_is_dropped_where_vllm_would_end_the_process() -> None:

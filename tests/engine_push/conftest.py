@@ -10,17 +10,14 @@ import pytest_asyncio
 
 from benchmarks.engines import WITH_PUSH, ClusterOfTwo, gone_within
 from benchmarks.legs import PushPair
-from tests.engine.conftest import Reference, the_reference
+from tests.engine.conftest import Reference, mark, started, the_reference
 
 HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark this folder's tests."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.engine)
-            item.add_marker(pytest.mark.timeout(300))
+    mark(items, HERE)
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +28,9 @@ def reference() -> Reference:
 
 @pytest.fixture(scope="package")
 def cluster(reference: Reference) -> Iterator[ClusterOfTwo]:
-    """Both engines; nothing of them may be left at the end."""
-    cluster = ClusterOfTwo(WITH_PUSH)
-    yield cluster
-    cluster.stop()
-    assert cluster.leftovers() == []
+    """Both engines."""
+    with started(WITH_PUSH) as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture

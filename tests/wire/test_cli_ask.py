@@ -68,6 +68,7 @@ class Router(BaseHTTPRequestHandler):
             "/v1/models": {"data": [{"id": "tiny"}]},
             "/ready": {},
             "/status": {"inflight": 0, "members": []},
+            "/story/chat%201": "request chat 1: closed",
             "/explain/chat%201": {"plans": [PLAN, {**PLAN, "why": None}]},
         }
         found = pages.get(self.path)
@@ -200,7 +201,13 @@ def test_explain_says_who_was_weighed_and_why(router, capsys) -> None:
     assert json.loads(capsys.readouterr().out)[0]["prefill"] == "p0"
 
 
-def test_explain_of_nobody_is_an_error(router, capsys) -> None:
+def test_a_story_is_told(router, capsys) -> None:
+    assert cli.main(["story", "chat 1", *router[1]]) == 0
+    assert "request chat 1: closed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["explain", "story"])
+def test_nobody_is_an_error(router, capsys, command: str) -> None:
     _, url = router
-    assert cli.main(["explain", "nobody", *url]) == 1
+    assert cli.main([command, "nobody", *url]) == 1
     assert "no request 'nobody' is known" in capsys.readouterr().err

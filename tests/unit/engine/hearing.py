@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from baton.wire import worker_pb2 as wire
+from engine.link import Link
 from engine.ports import Step, StepStats
-from engine.worker import Link
 from tests.fakes.engine import FakeOutput
 from tests.fakes.worker import House
 

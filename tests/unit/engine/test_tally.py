@@ -46,3 +46,10 @@ def test_a_step_without_statistics_keeps_the_last_ones() -> None:
     tally.stepped(StepStats(0.5, 1, 1, 1), 0.1)
     tally.stepped(None, 0.2)
     assert (tally.kv_used, tally.steps, tally.step_s) == (0.5, 2, 0.2)
+
+
+def test_blocks_that_are_left_out_are_a_total_of_the_engines() -> None:
+    tally = Tally()
+    for left_out in (3, 0, 5):
+        tally.stepped(StepStats(0.5, left_out=left_out), 0.1)
+    assert tally.left_out_blocks == 5

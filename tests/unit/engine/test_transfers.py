@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baton.errors import BatonError, Reason
+from engine.link import TRANSFER_EVERY_S
 from engine.ports import StepStats
 from engine.transfers import ReportReader, transfer_message, worn_out
-from engine.worker import TRANSFER_EVERY_S
 from kv_transfer.report import SECONDS_BOUNDS, Times, TransferReport, to_plain
 from tests.fakes.worker import House
 from tests.unit.engine.hearing import everything, step

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-import engine.worker as under_test
+import engine.link as under_test
 from baton.errors import BatonError, Reason
 from engine.ports import StepStats
 from tests.fakes.engine import last, token

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 
 from baton.errors import BatonError, Reason
 from baton.wire import worker_pb2 as wire
+from engine.link import Link
 from engine.ports import LegEnd, Step
-from engine.worker import Link
 from tests.fakes.engine import FakeOutput
 from tests.fakes.worker import House, decode, prefill, solo
 
@@ -84,6 +84,19 @@ class WorkerMachine(RuleBasedStateMachine):
         link = self.open.get(leg_id)
         self.house.worker._pass_on(Step([FakeOutput(leg_id, 1, end, kv)]))
         self.listen(leg_id if end is LegEnd.DONE and link and not leg_id.endswith("p") else None)
+
+    @rule(link=links, number=st.integers(1, 30), hold_s=st.floats(allow_nan=True))
+    def ask(self, link: Link, number: int, hold_s: float) -> None:
+        leg_id = f"l{number}.0.s"
+        probe = wire.Probe(leg_id=leg_id, prompt_tokens=number * 40, hold_s=hold_s)
+        self.house.worker.probe(link, probe)
+        answers = [a.leg_id for a in self.answers(link)]
+        assert answers == ([leg_id] if hold_s >= 0 else [])
+
+    @staticmethod
+    def answers(link: Link) -> list[wire.Answer]:
+        frames = [link.frames.get_nowait() for _ in range(link.frames.qsize())]
+        return [a for f in frames if f for a in f.answers]
 
     @rule(ids=st.lists(legs, max_size=4), link=links)
     def abort(self, ids: list[str], link: Link) -> None:
@@ -160,9 +173,18 @@ class WorkerMachine(RuleBasedStateMachine):
         ended = tally.finished + tally.aborted + tally.failed
         assert tally.submitted == ended + self.house.worker.legs
 
+    @invariant()
+    def the_queue_is_what_waits_for_its_prompt(self) -> None:
+        legs = self.house.worker._legs.items()
+        waiting = {i for i, leg in legs if leg.role.computes_prompt and not leg.had_output}
+        assert waiting == self.house.worker.outlook._backlog._legs.keys()
+        assert self.house.worker.load().queue_s >= 0
+
     def teardown(self) -> None:
         for link in self.queues:
             self.await_(self.house.worker.close_link(link))
+        assert self.house.worker.load().queue_s == 0
+        assert self.house.worker.outlook.holdings._views == []
         tally = self.house.worker.tally
         assert self.house.worker.legs == 0
         assert (tally.running, tally.waiting, tally.queued_prompt_tokens) == (0, 0, 0)
