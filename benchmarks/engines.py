@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from baton.messages import WorkerInfo
-from baton.settings import KvTransferSettings, Settings
-from benchmarks import reference
+from baton.settings import KvTransferSettings, Settings, extend_process_environ
+from benchmarks import forked, reference
 from deploy.model import model_path
 from engine import preflight
 from kv_transfer.handoff import Handoff, handoff_for
@@ -47,6 +48,8 @@ class Setup:
     transfer: dict[str, Any]
     settings: dict[str, Any]
     handoff: Callable[[KvTransferSettings], Handoff] | None = None
+    forked: bool = False
+    """Forked from a process that has imported vLLM (see `forked`); production spawns."""
 
 
 WITH_PUSH = Setup(PUSH, SETTINGS)
@@ -54,9 +57,18 @@ WITH_PUSH = Setup(PUSH, SETTINGS)
 
 def work(control: Connection, name: str, role: str, index: int, setup: Setup) -> None:
     """The life of one worker's process: start, answer questions about progress, stop."""
+    _own_resource_tracker()
+    if setup.forked:
+        forked.fork_engines()
+    with tempfile.TemporaryDirectory(prefix="baton-sockets-") as sockets:
+        # vLLM makes three for each engine, and removes none.
+        extend_process_environ({"VLLM_RPC_BASE_PATH": sockets})
+        _serve(control, name, role, index, setup)
+
+
+def _serve(control: Connection, name: str, role: str, index: int, setup: Setup) -> None:
     from deploy.worker_process import WorkerProcess
 
-    _own_resource_tracker()
     settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})
     found = preflight.check(settings, model_path(settings), preflight.this_machine())
     dump = settings.model_dump()
@@ -95,7 +107,7 @@ class ClusterOfTwo:
 
     def __init__(self, setup: Setup) -> None:
         self._shared_before = shared_memory()
-        context = multiprocessing.get_context("spawn")
+        context = forked.context() if setup.forked else multiprocessing.get_context("spawn")
         roles = enumerate(("prefill", "decode"))
         starting = [launch(context, f"{role}-0", role, i, setup) for i, role in roles]
         try:

@@ -13,7 +13,7 @@ from vllm.v1.engine import EngineCoreOutput
 
 from baton.wire import worker_pb2 as wire
 from benchmarks.engines import ClusterOfTwo
-from benchmarks.legs import NUMBERS, Leg, Pair, WorkerLink, encoded
+from benchmarks.legs import NUMBERS, Leg, Pair, encoded
 
 _HEADS = 4000
 
@@ -39,10 +39,6 @@ class HandingPair(Pair):
 
     def __init__(self, cluster: ClusterOfTwo) -> None:
         super().__init__(cluster)
-        self._ends = {
-            wire.LEG_PREFILL: (self.prefill, cluster.decode.info.transfer_endpoint),
-            wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
-        }
         self._pushing_prefill: dict[str, Any] = {}
 
     async def prepare(self, ways: Sequence[str], length: int) -> None:
@@ -56,24 +52,23 @@ class HandingPair(Pair):
         """One request. A pull's decode leg needs prefill's word, the others leave at once."""
         payload, ticket = encoded(prompt, tokens), f"{way}-{next(NUMBERS)}"
         started = time.perf_counter()
-        prefill = await self._leg(wire.LEG_PREFILL, ticket, payload, len(prompt))
+        prefill = await self.leg(wire.LEG_PREFILL, prompt, payload, ticket)
         decode = None
         if way != "pull":
             known = self._word_before_the_end(ticket) if way == "push" else b""
-            decode = await self._leg(wire.LEG_DECODE, ticket, payload, len(prompt), known)
+            decode = await self.leg(wire.LEG_DECODE, prompt, payload, ticket, known)
         handed = (await prefill.next(wire.Prefilled)).handed
         prefilled = time.perf_counter()
         if decode is None:
-            decode = await self._leg(wire.LEG_DECODE, ticket, payload, len(prompt), handed)
+            decode = await self.leg(wire.LEG_DECODE, prompt, payload, ticket, handed)
         first = await _to_the_end(decode)
         return Seen(prefilled - started, first - prefilled, time.perf_counter() - started)
 
-    async def compute_on_prefill(self, prompt: Sequence[int]) -> None:
-        """Fill the prefill engine's prefix cache."""
-        leg = await self._send(
-            self.prefill, "solo", wire.LEG_SOLO, encoded(prompt, 1), len(prompt), None
-        )
-        await leg.tokens()
+    async def compute_on_prefill(self, prompt: Sequence[int]) -> float:
+        """Fill the prefill engine's prefix cache; returns the seconds until the first token."""
+        started = time.perf_counter()
+        await self.solo(prompt, 1, link=self.prefill)
+        return time.perf_counter() - started
 
     async def until_empty(self, timeout_s: float = 30) -> None:
         """Wait until no leg is left."""
@@ -84,41 +79,14 @@ class HandingPair(Pair):
         """A pushing prefill's address is in its word for decode. With it, decode legs can leave at
         once, as vLLM means it: the blocks are registered by the time that prefill ends."""
         payload, ticket = encoded(prompt, 1), f"push-{next(NUMBERS)}"
-        prefill = await self._leg(wire.LEG_PREFILL, ticket, payload, len(prompt))
+        prefill = await self.leg(wire.LEG_PREFILL, prompt, payload, ticket)
         handed = (await prefill.next(wire.Prefilled)).handed
-        decode = await self._leg(wire.LEG_DECODE, ticket, payload, len(prompt), handed)
+        decode = await self.leg(wire.LEG_DECODE, prompt, payload, ticket, handed)
         await decode.tokens()
         self._pushing_prefill = json.loads(handed)
 
     def _word_before_the_end(self, ticket: str) -> bytes:
         return json.dumps({**self._pushing_prefill, "remote_request_id": f"{ticket}.0.p"}).encode()
-
-    async def _leg(
-        self, kind: Any, ticket: str, payload: list[bytes], length: int, handed: bytes = b""
-    ) -> Leg:
-        link, peer = self._ends[kind]
-        told = wire.Ticket(ticket_id=ticket, epoch=0, deadline_s=30, handed=handed, peer=peer)
-        return await self._send(link, ticket, kind, payload, length, told)
-
-    async def _send(
-        self,
-        link: WorkerLink,
-        name: str,
-        kind: Any,
-        payload: list[bytes],
-        length: int,
-        ticket: wire.Ticket | None,
-    ) -> Leg:
-        letter = {wire.LEG_PREFILL: "p", wire.LEG_DECODE: "d"}.get(kind, f"{next(NUMBERS)}.s")
-        return await link.submit(
-            wire.Submit(
-                leg_id=f"{name}.0.{letter}",
-                kind=kind,
-                request=payload,
-                ticket=ticket,
-                prompt_tokens=length,
-            )
-        )
 
 
 async def _to_the_end(decode: Leg) -> float:

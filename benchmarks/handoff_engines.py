@@ -43,7 +43,7 @@ def engines(wanted: Wanted) -> Iterator[ClusterOfTwo]:
     with tempfile.TemporaryDirectory(prefix="baton-handoff-") as folder:
         settings = _settings(wide_model.make(Path(folder), wanted.max_len_tokens), wanted)
         transfer = {**_TRANSFER, "ucx_tls": wanted.ucx_tls}
-        cluster = ClusterOfTwo(Setup(transfer, settings, wanted.handoff))
+        cluster = ClusterOfTwo(Setup(transfer, settings, wanted.handoff, forked=True))
         try:
             yield cluster
         finally:

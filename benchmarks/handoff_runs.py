@@ -22,15 +22,15 @@ _STREAMS = (1, 4, 16)
 def quick() -> dict[str, Any]:
     """One pair of engines. With a link of its own all KV goes over TCP, shaped or not."""
     tls = "tcp" if link.inside() else None
-    with engines(Wanted(4096, 1.0, tls)) as cluster:
+    with engines(Wanted(4096, 0.5, tls)) as cluster:
         return asyncio.run(_quick(cluster, tls))
 
 
 async def _quick(cluster: ClusterOfTwo, tls: str | None) -> dict[str, Any]:
     async with HandingPair(cluster) as pair:
         await pair.prepare(WAYS, _WARM_TOKENS)
-        seen = await in_turns(pair, WAYS, [1024], rounds=2)
-        on_link = await _shaped(pair, [1.0], rounds=2)
+        seen = await in_turns(pair, WAYS, [1024], rounds=3)
+        on_link = await _shaped(pair, [1.0], rounds=1)
         await pair.until_empty()
     return {**_keys(seen, on_link), "transports": tls, "unshaped": _by_length(seen)}
 

@@ -136,6 +136,10 @@ class Pair:
         self._tasks = Tasks("pair")
         self.prefill = WorkerLink(cluster.prefill.info, self._tasks)
         self.decode = WorkerLink(cluster.decode.info, self._tasks)
+        self._ends = {
+            wire.LEG_PREFILL: (self.prefill, cluster.decode.info.transfer_endpoint),
+            wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
+        }
 
     async def __aenter__(self) -> Self:
         await self.prefill.open()
@@ -161,15 +165,43 @@ class Pair:
         decode = await self.submit_decode(prompt, payload, f"r{number}.0.d", handed)
         return await decode.tokens()
 
-    async def solo(self, prompt: Sequence[int], max_tokens: int, salt: str = "") -> list[int]:
-        """Prefill and decode on the decode worker."""
+    async def solo(
+        self,
+        prompt: Sequence[int],
+        max_tokens: int,
+        salt: str = "",
+        link: WorkerLink | None = None,
+    ) -> list[int]:
+        """Prefill and decode on one worker, by default the decode worker."""
         submit = wire.Submit(
             leg_id=f"r{next(NUMBERS)}.0.s",
             kind=wire.LEG_SOLO,
             request=encoded(prompt, max_tokens, salt),
             prompt_tokens=len(prompt),
         )
-        return await (await self.decode.submit(submit)).tokens()
+        return await (await (link or self.decode).submit(submit)).tokens()
+
+    async def leg(
+        self,
+        kind: Any,
+        prompt: Sequence[int],
+        payload: list[bytes],
+        ticket: str,
+        handed: bytes = b"",
+    ) -> Leg:
+        """Send one leg with a ticket that says who is at its other end."""
+        link, peer = self._ends[kind]
+        letter = "p" if kind == wire.LEG_PREFILL else "d"
+        told = wire.Ticket(ticket_id=ticket, epoch=0, deadline_s=30, handed=handed, peer=peer)
+        return await link.submit(
+            wire.Submit(
+                leg_id=f"{ticket}.0.{letter}",
+                kind=kind,
+                request=payload,
+                ticket=told,
+                prompt_tokens=len(prompt),
+            )
+        )
 
     async def submit_prefill(self, prompt: Sequence[int], payload: list[bytes], leg_id: str) -> Leg:
         """The first half."""
@@ -207,14 +239,7 @@ class Legs:
 
 
 class PushPair(Pair):
-    """Both links of one router."""
-
-    def __init__(self, cluster: ClusterOfTwo) -> None:
-        super().__init__(cluster)
-        self._ends = {
-            wire.LEG_PREFILL: (self.prefill, cluster.decode.info.transfer_endpoint),
-            wire.LEG_DECODE: (self.decode, cluster.prefill.info.transfer_endpoint),
-        }
+    """Both links of one router; each leg's ticket says who is at its other end."""
 
     def turn_round(self) -> None:
         """Prefill where decode was, and the reverse."""
@@ -238,20 +263,6 @@ class PushPair(Pair):
             legs[kind] = await self.leg(kind, prompt, payload, ticket)
             await asyncio.sleep(abs(gap_s))
         return Legs(legs[wire.LEG_PREFILL], legs[wire.LEG_DECODE])
-
-    async def leg(self, kind: Any, prompt: Sequence[int], payload: list[bytes], ticket: str) -> Leg:
-        """Send one leg."""
-        link, peer = self._ends[kind]
-        letter = "p" if kind == wire.LEG_PREFILL else "d"
-        return await link.submit(
-            wire.Submit(
-                leg_id=f"{ticket}.0.{letter}",
-                kind=kind,
-                request=payload,
-                ticket=wire.Ticket(ticket_id=ticket, epoch=0, deadline_s=30, peer=peer),
-                prompt_tokens=len(prompt),
-            )
-        )
 
     async def until_block_free(self, link: WorkerLink, timeout_s: float = 15) -> None:
         """Wait until one worker has no leg left and uses no block."""

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from router.policy import rings
 from simulator import desk
-from simulator.reference import BLOCK_TOKENS, Answer, Arrival, Send, View, Wake, Word
+from simulator.words import Answer, Arrival, Knowledge, Send, Wake, Word
 
 _TICK_S = 1e-6
 """After the moment at which a worker has room, so that rounding leaves no doubt."""
@@ -24,9 +24,9 @@ _TICK_S = 1e-6
 class Rule:
     """One router that follows one rule. Ties go by chance, from a seed."""
 
-    def __init__(self, view: View, seed: int) -> None:
+    def __init__(self, view: Knowledge, seed: int) -> None:
         self.view = view
-        self.workers = range(view.setting.workers)
+        self.workers = view.members(0.0)
         self.chance = random.Random(seed)
         self.seed = seed
         self.counts = [0] * view.setting.workers
@@ -34,6 +34,7 @@ class Rule:
         """Prompt tokens in flight."""
 
     def arrived(self, arrival: Arrival, now: float) -> Iterable[Word]:
+        self.workers = self.view.members(now)
         worker = self.choose(arrival, now)
         self.counts[worker] += 1
         self.tokens[worker] += arrival.tokens
@@ -59,8 +60,8 @@ class Rule:
 
     def ttft_s(self, arrival: Arrival, now: float, cached: Sequence[int]) -> list[float]:
         """Predicted time to first token on each worker."""
-        queues, service_s = self.queues_s(now), self.view.service_s
-        return [q + service_s(arrival.tokens - c) for q, c in zip(queues, cached, strict=True)]
+        queues, tokens, seconds = self.queues_s(now), arrival.tokens, self.view.curve.seconds
+        return [q + seconds(tokens - c, c) for q, c in zip(queues, cached, strict=True)]
 
     def least(self, costs: Sequence[float], among: Iterable[int] | None = None) -> int:
         """The worker of the least cost."""
@@ -68,8 +69,9 @@ class Rule:
         return min(self.workers if among is None else among, key=lambda w: (costs[w], chance()))
 
     def homes(self, arrival: Arrival, count: int) -> tuple[int, ...]:
-        """Candidates of the prompt's first two blocks."""
-        return _rings(len(self.workers), self.seed).candidates(arrival.blocks[:2][-1], count)
+        """Candidates of the prompt's first two blocks; of itself where it has none."""
+        key = (arrival.blocks[:2] or (arrival.number,))[-1]
+        return _rings(self.workers, self.seed).candidates(key, count)
 
 
 class RoundRobin(Rule):
@@ -78,8 +80,8 @@ class RoundRobin(Rule):
     _last = 0
 
     def choose(self, arrival: Arrival, now: float) -> int:
-        self._last = (self._last + 1) % len(self.workers)
-        return self._last
+        self._last += 1
+        return self.workers[self._last % len(self.workers)]
 
 
 class LeastWork(Rule):
@@ -116,11 +118,12 @@ class PrefixTree(Rule):
     """SGLang's router: shortest queue when unbalanced, else the best match above a half."""
 
     def choose(self, arrival: Arrival, now: float) -> int:
-        most, fewest = max(self.counts), min(self.counts)
+        counts = [self.counts[w] for w in self.workers]
+        most, fewest = max(counts), min(counts)
         if most - fewest > 32 and most > 1.1 * fewest:
             return self.least(self.counts)
         cached = self.view.cached_tokens(arrival)
-        if max(cached) > 0.5 * arrival.tokens:
+        if max(cached[w] for w in self.workers) > 0.5 * arrival.tokens:
             return self.least([-float(c) for c in cached])
         # The smallest tree is the one that was sent the least; in flight stands for it here.
         return self.least(self.tokens)
@@ -144,12 +147,14 @@ class TokensTimesBatch(Rule):
 class Sticky(Rule):
     """llm-d: at least 80 % cached, until that worker is 5 s further behind than the idlest."""
 
+    gap_s = 5.0
+
     def choose(self, arrival: Arrival, now: float) -> int:
         queues, cached = self.view.pending_s(now), self.view.cached_tokens(arrival)
         warm = [w for w in self.workers if cached[w] >= 0.8 * arrival.tokens]
         if warm:
             best = self.least(queues, warm)
-            if queues[best] - min(queues) < 5.0:
+            if queues[best] - min(queues[w] for w in self.workers) < self.gap_s:
                 return best
         return self.least(self.ttft_s(arrival, now, cached))
 
@@ -159,7 +164,7 @@ class Preble(Rule):
 
     def choose(self, arrival: Arrival, now: float) -> int:
         cached = self.view.cached_tokens(arrival)
-        longest = max(cached)
+        longest = max(cached[w] for w in self.workers)
         exploit = longest > arrival.tokens - longest
         among = [w for w in self.workers if cached[w] == longest] if exploit else self.workers
         return self.least(self.ttft_s(arrival, now, cached), among)
@@ -171,7 +176,8 @@ class DualMap(Rule):
     share = 0.5
 
     def choose(self, arrival: Arrival, now: float) -> int:
-        first, second = self.homes(arrival, 2)
+        homes = self.homes(arrival, 2)
+        first, second = homes[0], homes[-1]
         queues, cached = self.queues_s(now), self.view.cached_tokens(arrival)
         if cached[first] == cached[second]:
             return self.least(queues, (first, second))
@@ -204,17 +210,17 @@ class DualMapQueue(DualMap):
     most gain first, until the rest fits; once, not recursively.
     """
 
-    def __init__(self, view: View, seed: int) -> None:
+    def __init__(self, view: Knowledge, seed: int) -> None:
         super().__init__(view, seed)
         self._ahead_s = desk.ahead_s(view.setting)
-        self._held: list[dict[int, _Held]] = [{} for _ in self.workers]
-        self._work_s = [0.0] * len(self.workers)
+        self._held: list[dict[int, _Held]] = [{} for _ in self.counts]
+        self._work_s = [0.0] * len(self.counts)
         self._wakes_at_s = -1.0
 
     def arrived(self, arrival: Arrival, now: float) -> Iterable[Word]:
+        self._members(now)
         times = self.ttft_s(arrival, now, self.view.cached_tokens(arrival))
-        homes, worker = self.homes(arrival, 2), self.choose(arrival, now)
-        self._hold(arrival, worker, sum(homes) - worker)
+        homes = self._keep(arrival, now)
         if min(times[home] for home in homes) > self.view.setting.slo_s:
             for home in homes:
                 self._rebalance(home, now)
@@ -224,9 +230,10 @@ class DualMapQueue(DualMap):
         return self.woken(now)
 
     def woken(self, now: float) -> Iterator[Word]:
+        self._members(now)
         for worker, held in enumerate(self._held):
             while held and self.view.pending_s(now)[worker] <= self._ahead_s:
-                first = max(held, key=lambda n: (self._hit(held[n].arrival, worker), -n))
+                first = max(held, key=lambda n: (self.view.cached_at(held[n].arrival, worker), -n))
                 yield Send(self._take(worker, first).arrival, worker)
         queues = self.view.pending_s(now)
         waits = [q - self._ahead_s for q, held in zip(queues, self._held, strict=True) if held]
@@ -237,6 +244,19 @@ class DualMapQueue(DualMap):
     def queues_s(self, now: float) -> list[float]:
         pending = self.view.pending_s(now)
         return [q + work for q, work in zip(pending, self._work_s, strict=True)]
+
+    def _members(self, now: float) -> None:
+        """What waits for a worker that has left goes to its new homes."""
+        before, self.workers = self.workers, self.view.members(now)
+        for worker in before:
+            if worker not in self.workers:
+                for number in list(self._held[worker]):
+                    self._keep(self._take(worker, number).arrival, now)
+
+    def _keep(self, arrival: Arrival, now: float) -> tuple[int, ...]:
+        homes, worker = self.homes(arrival, 2), self.choose(arrival, now)
+        self._hold(arrival, worker, homes[0] + homes[-1] - worker)
+        return homes
 
     def _rebalance(self, worker: int, now: float) -> None:
         queues, slo_s = self.queues_s(now), self.view.setting.slo_s
@@ -265,12 +285,9 @@ class DualMapQueue(DualMap):
         self._work_s[worker] = left_s if self._held[worker] else 0.0
         return held
 
-    def _hit(self, arrival: Arrival, worker: int) -> int:
-        cached = self.view.caches[worker].match(arrival.blocks) * BLOCK_TOKENS
-        return min(cached, arrival.tokens)
-
     def _work(self, arrival: Arrival, worker: int) -> float:
-        return self.view.service_s(arrival.tokens - self._hit(arrival, worker))
+        cached = self.view.cached_at(arrival, worker)
+        return self.view.curve.seconds(arrival.tokens - cached, cached)
 
 
 class Dynamo(Rule):
@@ -300,10 +317,10 @@ RULES: dict[str, type[Rule]] = {
 }
 
 
-def maker(rule: type[Rule], seed: int) -> Callable[[View, int], Rule]:
+def maker(rule: type[Rule], seed: int) -> Callable[[Knowledge, int], Rule]:
     """Makes the routers of one run: one ring seed for all, own chance for each."""
 
-    def make(view: View, number: int) -> Rule:
+    def make(view: Knowledge, number: int) -> Rule:
         router = rule(view, seed)
         router.chance = random.Random(seed * 1000 + number)
         return router
@@ -312,5 +329,6 @@ def maker(rule: type[Rule], seed: int) -> Callable[[View, int], Rule]:
 
 
 @lru_cache(maxsize=256)
-def _rings(workers: int, seed: int) -> rings.Rings:
-    return rings.build([f"worker-{n:03}" for n in range(workers)], seed=seed)
+def _rings(workers: tuple[int, ...], seed: int) -> rings.Rings:
+    names = [f"worker-{n:03}" if n in workers else None for n in range(workers[-1] + 1)]
+    return rings.at_slots(names, seed=seed)

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
-import os
 import tempfile
 from dataclasses import replace
-from multiprocessing import forkserver
 from pathlib import Path
 
+from baton.settings import extend_process_environ
+from benchmarks import forked
 from benchmarks.engines import shared_memory
 from benchmarks.soak_result import FULL, QUICK, Result, Size, is_good, say, seconds
 
@@ -26,12 +25,7 @@ from benchmarks.soak_result import FULL, QUICK, Result, Size, is_good, say, seco
 def run(size: Size, seed: int) -> Result:
     """All of it, and what is left of it."""
     shared_before = shared_memory()
-    # Asked for logprobs, vLLM compiles a function for many seconds.
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    # Importing vLLM takes longer than starting an engine: workers are forked from a process that
-    # has done it, while this one does it as well.
-    multiprocessing.set_forkserver_preload(["benchmarks.soak_workers", "engine.core"])
-    forkserver.ensure_running()
+    # Late: it imports vLLM, which is there only in the process that this is called in.
     from benchmarks.soak_run import soak
 
     result = Result(seed)
@@ -54,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         size = size.of(args.requests)
     if args.ucx_tls is not None:
         size = replace(size, transports=(args.ucx_tls,))
-    result = run(size, args.seed)
+    # Asked for logprobs, vLLM compiles a function for many seconds.
+    extend_process_environ({"TORCHDYNAMO_DISABLE": "1"})
+    result = forked.call(run, size, args.seed)
     for story in result.stories:
         say(story)
     line = result.line(seconds())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import time
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 
 from baton.settings import KvTransferSettings
 from baton.tasks import Tasks
-from benchmarks import reference
+from benchmarks import forked, reference
 from benchmarks.engines import (
     LEFTOVERS_S,
     STOP_S,
@@ -95,7 +94,7 @@ def setup(folder: Path, ucx_tls: str | None) -> Setup:
         "engine": engine,
         "log": {"level": "error"},
     }
-    return Setup(transfer, settings, partial(FaultyHandoff, folder))
+    return Setup(transfer, settings, partial(FaultyHandoff, folder), forked=True)
 
 
 @dataclass
@@ -120,8 +119,7 @@ class Soaked:
 
     async def start(self) -> None:
         """Come up, for the first time or again."""
-        context = multiprocessing.get_context("forkserver")
-        process, control = launch(context, self.name, self.role, self.core, self.setup)
+        process, control = launch(forked.context(), self.name, self.role, self.core, self.setup)
         try:
             self.started = await asyncio.to_thread(until_ready, process, control)
         except AssertionError:

@@ -7,7 +7,7 @@ agent has to poll it. A dead peer is an exception in NIXL; here it is a state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,7 +18,7 @@ from baton.errors import BatonError, Reason
 from kv_transfer.endpoint import Blocks, Endpoint, Layout, check_pair
 from kv_transfer.liveness import is_dead, this_host, this_process
 from kv_transfer.obituary import Obituary
-from kv_transfer.scratch import Lane, Scratch, Shape
+from kv_transfer.scratch import Area, Lane, Scratch, Shape
 
 # NIXL has no common class for its errors.
 _ERRORS: tuple[type[Exception], ...] = tuple(
@@ -100,8 +100,8 @@ class Agent:
         if max(what.targets) >= known.layout.blocks or max(what.sources) >= self._layout.blocks:
             # It would land in the next region.
             raise BatonError(Reason.TRANSFER_FAILED, "a block lies beyond the end of the pool")
-        try:
-            handle = self._agent.make_prepped_xfer(
+        return self._post(
+            lambda: self._agent.make_prepped_xfer(
                 "WRITE",
                 self._local,
                 self._layout.indices(what.sources, what.layer, what.layers),
@@ -109,14 +109,7 @@ class Agent:
                 known.layout.indices(what.targets, what.layer, what.layers),
                 notice,
             )
-        except _ERRORS as error:
-            raise BatonError(Reason.TRANSFER_FAILED, f"no write prepared: {error}") from error
-        try:
-            self._agent.transfer(handle)
-        except _ERRORS as error:
-            # Parts of it may be under way. Whoever asks for its state hears that it failed.
-            _log.warning("write refused: %s", error)
-        return handle
+        )
 
     def write_scratch(self, peer: str, blocks: int) -> Any:
         """Post a write of so many blocks into the peer's scratch memory. Returns its handle.
@@ -124,18 +117,26 @@ class Agent:
         Raises BatonError TRANSFER_FAILED when nothing was posted.
         """
         known = self._peers.get(peer)
-        if known is None or known.endpoint.scratch is None:
+        area = None if known is None else known.endpoint.scratch
+        if known is None or area is None:
             raise BatonError(Reason.TRANSFER_FAILED, f"{peer!r} has no scratch memory")
+        return self._post(lambda: self._lane(known, area).make("WRITE", blocks))
+
+    def _lane(self, known: _Peer, area: Area) -> Lane:
+        name = known.endpoint.agent
+        if name not in self._lanes:
+            self._lanes[name] = self._scratch.lane(known.name, area, self._shape)
+        return self._lanes[name]
+
+    def _post(self, prepare: Callable[[], Any]) -> Any:
         try:
-            if peer not in self._lanes:
-                area = known.endpoint.scratch
-                self._lanes[peer] = self._scratch.lane(known.name, area, self._shape)
-            handle = self._lanes[peer].make("WRITE", blocks)
+            handle = prepare()
         except _PREPARING_ERRORS as error:
             raise BatonError(Reason.TRANSFER_FAILED, f"no write prepared: {error}") from error
         try:
             self._agent.transfer(handle)
         except _ERRORS as error:
+            # Parts of it may be under way. Whoever asks for its state hears that it failed.
             _log.warning("write refused: %s", error)
         return handle
 

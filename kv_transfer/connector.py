@@ -31,7 +31,7 @@ from kv_transfer.mover import Mover
 from kv_transfer.moving import Memory, MoverLimits, Results
 from kv_transfer.orders import Cover, Done, Orders, PeersDead
 from kv_transfer.pair_tests import Rules
-from kv_transfer.report import TransferReport, to_plain
+from kv_transfer.report import STATS_KEY, TransferReport, to_plain
 from kv_transfer.scheduling import SchedulingSide
 from kv_transfer.self_test import Floor, TestLimits
 from kv_transfer.start_report import StartReport, report_path
@@ -237,7 +237,7 @@ class BatonConnector(KVConnectorBase_V1):
         if report is None or report == self._reported:
             return None
         self._reported = report
-        return TransferStats({"baton": to_plain(report)})
+        return TransferStats({STATS_KEY: to_plain(report)})
 
     @classmethod
     def build_kv_connector_stats(

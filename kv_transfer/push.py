@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from baton.errors import BatonError, Reason
 from baton.messages import Dispatch, Ticket
-from baton.settings.model import KvTransferSettings, is_loopback
+from baton.settings.model import KvTransferSettings
 from kv_transfer.scheduling import DECODE, PREFILL, transfer_params
 from kv_transfer.ticket.messages import TicketKey
+from kv_transfer.ucx import ucx_environment
 
 
 class BatonPush:
@@ -22,12 +23,7 @@ class BatonPush:
         self._settings = settings
 
     def environment(self, host: str) -> Mapping[str, str]:
-        env = {}
-        if is_loopback(host):
-            env["UCX_NET_DEVICES"] = "lo"
-        if self._settings.ucx_tls is not None:
-            env["UCX_TLS"] = self._settings.ucx_tls
-        return env
+        return ucx_environment(host, self._settings.ucx_tls)
 
     def transfer_config(self, device: str) -> Mapping[str, Any]:
         return {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from baton.clock import Clock
+from kv_transfer.ledger import Open, Recent
 from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect, word_of
 from kv_transfer.orders import Abort, Allocate, Decline, OpenTarget
 from kv_transfer.ticket import codec, target
@@ -53,10 +54,8 @@ class Receiving:
         self._memory = memory
         self._counters = counters
         self._listener = listener
-        self._open: dict[m.TicketKey, _Target] = {}
-        self._early: OrderedDict[m.TicketKey, m.Alive | m.Closed] = OrderedDict()
-        self._quarantined: dict[m.TicketKey, int] = {}
-        self._accused: dict[m.TicketKey, str] = {}
+        self._open = Open[_Target]()
+        self._early = Recent[m.TicketKey, m.Alive | m.Closed](_EARLY_MAX)
 
     @property
     def tickets(self) -> int:
@@ -122,44 +121,43 @@ class Receiving:
             return
         # The decode leg may be on its way.
         self._early[message.key] = message
-        if len(self._early) > _EARLY_MAX:
-            self._early.popitem(last=False)
 
     @property
     def peers(self) -> set[str]:
         """Peers of open tickets."""
-        return {one.peer for one in self._open.values()}
+        return self._open.peers
 
     @property
     def phases(self) -> Counter[str]:
         """Open tickets by state."""
-        return Counter(one.state.phase.value for one in self._open.values())
+        return self._open.phases
 
     @property
     def accused(self) -> set[str]:
         """Peers whose death is asked for."""
-        return set(self._accused.values())
+        return {one.peer for one in self._open.values() if one.state.asks}
 
     @property
     def fenced_blocks(self) -> int:
         """Blocks that wait for a proof."""
-        fenced = (TargetPhase.FENCING, TargetPhase.QUARANTINED)
-        states = (one.state for one in self._open.values())
-        return sum(len(s.register.blocks) for s in states if s.phase in fenced and s.register)
+        return self._blocks_in(TargetPhase.FENCING, TargetPhase.QUARANTINED)
 
     @property
     def quarantined_blocks(self) -> int:
         """Those for which asking for the peer's death did not help."""
-        return sum(self._quarantined.values())
+        return self._blocks_in(TargetPhase.QUARANTINED)
+
+    def _blocks_in(self, *phases: TargetPhase) -> int:
+        states = (one.state for one in self._open.values())
+        return sum(len(s.register.blocks) for s in states if s.phase in phases and s.register)
 
     def peer_dead(self, peer: str) -> None:
         """The peer's process has ended, and what it had sent has arrived."""
-        for one in list(self._open.values()):
-            if one.peer == peer:
-                self._step(one, w.PeerDead())
+        for one in self._open.each(peer):
+            self._step(one, w.PeerDead())
 
     def tick(self, now: float) -> None:
-        for one in list(self._open.values()):
+        for one in self._open.each():
             self._step(one, w.Tick(now))
 
     # -- the machine
@@ -170,7 +168,6 @@ class Receiving:
             self._carry_out(one, command)
         if one.state.closed and self._open.pop(one.state.key, None) is not None:
             self._counters.late_notices += one.state.late
-            self._accused.pop(one.state.key, None)
             if one.state.reason is not None:
                 self._counters.ended[f"target: {word_of(one.state.reason)}"] += 1
 
@@ -191,13 +188,10 @@ class Receiving:
                 self._listener.failed(one.request_id, command.reason)
             case w.AskKill():
                 _log.error("prefill %s gives no proof: %s", one.peer, command.reason)
-                self._accused[one.state.key] = one.peer
             case w.Quarantine():
                 _log.error("%d blocks are quarantined", len(command.blocks))
-                self._quarantined[one.state.key] = len(command.blocks)
             case w.Unquarantine():
                 _log.warning("%d blocks are out of quarantine", len(command.blocks))
-                self._quarantined.pop(one.state.key, None)
 
     def _is_good(self, command: w.Verify) -> bool:
         sums = self._memory.sums

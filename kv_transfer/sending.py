@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from baton.clock import Clock
 from baton.errors import BatonError
 from kv_transfer.agent import WriteState
 from kv_transfer.endpoint import Blocks
+from kv_transfer.ledger import Open, Recent
 from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect, word_of
 from kv_transfer.orders import Abort, Begin, Cover, Finish, OpenSource, Preempt
 from kv_transfer.pair_tests import PairTests
@@ -67,10 +68,10 @@ class Sending:
         self._sent = sent
         layout = agent.endpoint().layout
         self._regions_per_layer = len(layout.regions) // layout.layers
-        self._open: dict[m.TicketKey, _Source] = {}
+        self._open = Open[_Source]()
         self._flights: dict[tuple[m.TicketKey, int], Any] = {}
-        self._early: OrderedDict[m.TicketKey, m.Register] = OrderedDict()
-        self._closed: OrderedDict[m.TicketKey, bool] = OrderedDict()
+        self._early = Recent[m.TicketKey, m.Register](_EARLY_MAX)
+        self._closed = Recent[m.TicketKey, bool](_CLOSED_MAX)
         """Whether all was written."""
 
     @property
@@ -148,12 +149,10 @@ class Sending:
             pass  # A repetition. An answer might overtake the last notice.
         elif message.key in self._closed or isinstance(message, m.Withdraw):
             # Nothing was posted for it here, and nothing will be: that is the proof decode needs.
-            self._remember(message.key, whole=False)
+            self._closed[message.key] = False
             self._agent.tell(peer, codec.encode(m.Closed(message.key, "no such prefill leg")))
         else:
             self._early[message.key] = message
-            if len(self._early) > _EARLY_MAX:
-                self._early.popitem(last=False)
 
     def _hear_known(self, one: _Source, message: m.Register | m.Withdraw) -> None:
         if isinstance(message, m.Register):
@@ -198,7 +197,7 @@ class Sending:
     @property
     def peers(self) -> set[str]:
         """Peers of open tickets."""
-        return {one.peer for one in self._open.values()}
+        return self._open.peers
 
     def is_hopeless(self, now: float) -> bool:
         """Whether a write has been in doubt for so long that only this engine's death ends it."""
@@ -209,13 +208,11 @@ class Sending:
     @property
     def phases(self) -> Counter[str]:
         """Open tickets by state."""
-        return Counter(one.state.phase.value for one in self._open.values())
+        return self._open.phases
 
     def peer_dead(self, peer: str) -> None:
         """The peer's process has ended, and what it had sent has arrived."""
-        for one in list(self._open.values()):
-            if one.peer != peer:
-                continue
+        for one in self._open.each(peer):
             self._step(one, w.PeerDead())
             # Its memory is gone: what was in doubt lands nowhere. Posts that NIXL still moves end
             # when NIXL says so.
@@ -224,7 +221,7 @@ class Sending:
                     self._step(one, w.WriteFailed(post.post_id, "the peer died"))
 
     def tick(self, now: float) -> None:
-        for one in list(self._open.values()):
+        for one in self._open.each():
             self._step(one, w.Tick(now))
             if one.waits_since is not None and now - one.waits_since > self._limits.hold_s:
                 one.waits_since = None
@@ -245,7 +242,7 @@ class Sending:
                 case _:
                     pass  # The scheduler's half holds a ticket's blocks until its release.
         if one.state.closed and self._open.pop(one.state.key, None) is not None:
-            self._remember(one.state.key, whole=one.state.reason is None)
+            self._closed[one.state.key] = one.state.reason is None
             if one.state.reason is not None:
                 self._counters.ended[f"source: {word_of(one.state.reason)}"] += 1
 
@@ -272,11 +269,6 @@ class Sending:
         if self._memory.sums is None or (sampled and not _is_sampled(one.state.key, post)):
             return ()
         return self._memory.sums(post.sources, post.layer, post.layers)
-
-    def _remember(self, key: m.TicketKey, *, whole: bool) -> None:
-        self._closed[key] = whole
-        if len(self._closed) > _CLOSED_MAX:
-            self._closed.popitem(last=False)
 
 
 def _is_sampled(key: m.TicketKey, post: w.Post) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.messages import Dispatch, Ticket
-from baton.settings.model import is_loopback
+from kv_transfer.ucx import ucx_environment
 
 _LOWEST_PORT = 10_000
 _TRIES = 64
@@ -46,16 +46,12 @@ class VllmNixl:
         self._on_load_failure = on_load_failure
 
     def environment(self, host: str) -> Mapping[str, str]:
-        env = {
+        return {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": host,
             # The connector publishes the port it was told, so it cannot be bound at 0.
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(_free_port(host)),
+            **ucx_environment(host, self._ucx_tls),
         }
-        if is_loopback(host):
-            env["UCX_NET_DEVICES"] = "lo"
-        if self._ucx_tls is not None:
-            env["UCX_TLS"] = self._ucx_tls
-        return env
 
     def transfer_config(self, device: str) -> Mapping[str, Any]:
         return {

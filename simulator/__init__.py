@@ -6,6 +6,7 @@ measured profile. `cluster_model` is a whole cluster: engines (`engine`, `kv_poo
 controller are plugged in (`plugs`, `policy_router`), and `results` says what came of it.
 
 `reference` is the small setting in which routing rules are compared: single-queue prefill workers,
-exact costs, several routers with partial views; `mooncake` reads its traces. Nothing here reads a
+exact costs, several routers with partial views. Rules speak `words`; `desk` is the router's own
+policy as a rule, and `bridge` lets every rule work in the cluster model, too. Nothing here reads a
 clock; chance comes from seeds.
 """

@@ -54,7 +54,7 @@ class Changes:
     def _ready(self, worker: Worker, now: float) -> None:
         if worker.state in (State.STARTING, State.CHANGING):
             self._cluster.fleet.join(worker)
-            self._cluster.offer_held(now)
+            self._cluster.holding.offer(now)
 
     def _lose(self, worker: Worker, now: float) -> None:
         """Its engine stops at once; routers send there until the loss is noticed."""
@@ -68,4 +68,4 @@ class Changes:
         self._cluster.fleet.end(worker, now)
         for flight in flights:
             self._cluster.restart(flight, now)
-        self._cluster.offer_held(now)
+        self._cluster.holding.offer(now)

@@ -21,6 +21,7 @@ from simulator.clockwork import Clockwork
 from simulator.control import Desk
 from simulator.fleet import Fleet, State, Worker
 from simulator.flight import Flight, flight_of
+from simulator.holding import Holding
 from simulator.job import End, Job, Kind
 from simulator.plugs import Choice, Controller, HoldingRouter, Refused, Router
 from simulator.results import Outcome, outcome
@@ -39,7 +40,7 @@ class Cluster:
     def __init__(
         self,
         rules: ClusterRules,
-        make_router: Callable[[int], Router],
+        make_router: Callable[[int], Router | HoldingRouter],
         controller: Controller | None = None,
     ) -> None:
         self.rules = rules
@@ -48,11 +49,9 @@ class Cluster:
         self.wires = Wires(rules.network, rules.times.kv_bytes_per_token)
         self.views = [RouterView(n, rules.freshness, self.fleet) for n in range(rules.routers)]
         self.routers = [make_router(n) for n in range(rules.routers)]
-        self._holding = [r if isinstance(r, HoldingRouter) else None for r in self.routers]
+        self.holding = Holding(self)
         self.flights: dict[int, Flight] = {}
         """Requests that have not ended."""
-        self.held: dict[int, Flight] = {}
-        """Those of them that no router has placed."""
         self._all: list[Flight] = []
         self._rng = random.Random(rules.seed)
         self.changes = Changes(self)
@@ -104,33 +103,40 @@ class Cluster:
         if request.input_tokens + request.output_tokens > self.rules.engine.kv_tokens:
             self._end(flight, End.TOO_LONG)
         else:
-            self._place(flight, now)
+            self.place(flight, now)
 
-    def _place(self, flight: Flight, now: float) -> None:
+    def place(self, flight: Flight, now: float) -> None:
         """Asks the router until it names workers that take requests, a bounded number of times."""
         router = self.routers[flight.record.router]
         view = self.views[flight.record.router].at(now)
         while flight.record.attempts < self.rules.attempts_max:
+            if isinstance(router, HoldingRouter):
+                self.holding.arrived(flight, router, now)
+                return
             choice = router.choose(flight.request, view, now)
             if choice is None:
-                self.held[flight.request.number] = flight
+                self.holding.flights[flight.request.number] = flight
                 return
             if isinstance(choice, Refused):
-                flight.record.reason = choice.reason
-                self._end(flight, End.REFUSED)
+                self.refuse(flight, choice)
                 return
-            if self._send(flight, choice, now):
+            if self.send(flight, choice, now):
                 return
             flight.record.attempts += 1
         self._end(flight, End.LOST)
 
-    def _send(self, flight: Flight, choice: Choice, now: float) -> bool:
-        """Sends a request; False when a worker refuses because it takes nothing new."""
+    def refuse(self, flight: Flight, refused: Refused) -> None:
+        """The router has said no."""
+        flight.record.reason = refused.reason
+        self._end(flight, End.REFUSED)
+
+    def send(self, flight: Flight, choice: Choice, now: float) -> bool:
+        """A request leaves its router; False when a worker refuses because it takes nothing new."""
         workers = self.fleet.workers
         names = [name for name in (choice.prefill, choice.decode) if name is not None]
         if not all(workers[name].state in (State.READY, State.LOST) for name in names):
             return False
-        self.held.pop(flight.request.number, None)
+        self.holding.flights.pop(flight.request.number, None)
         record, view = flight.record, self.views[flight.record.router]
         view.sent(flight.request, choice, now)
         record.prefill, record.decode, record.reason = choice.prefill, choice.decode, choice.reason
@@ -173,26 +179,6 @@ class Cluster:
             worker.engine.submit(job, now)
             self.wind(worker)
 
-    def offer_held(self, now: float) -> None:
-        """Membership has changed: requests that nobody placed get another chance."""
-        for flight in list(self.held.values()):
-            if self._holding[flight.record.router] is None:
-                del self.held[flight.request.number]
-                self._place(flight, now)
-        for n in range(len(self.routers)):
-            self._tell(n, now, None)
-
-    def _tell(self, router: int, now: float, computed: Request | None) -> None:
-        """News for a router with queues, which may let requests go."""
-        plug = self._holding[router]
-        if plug is None:
-            return
-        view = self.views[router].at(now)
-        for request, choice in plug.heard(view, now, computed):
-            flight = self.held.get(request.number)
-            if flight and not self._send(flight, choice, now):
-                self._place(flight, now)
-
     # --- what engines tell ------------------------------------------------------------------------
 
     def started(self, job: Job, now: float) -> None:
@@ -224,7 +210,7 @@ class Cluster:
             flight.stream.computed, flight.stream.whole = job.prompt, True
             self._push(flight, now, flight.computing_at.engine.began_s)
         self.views[flight.record.router].computed(flight.request)
-        self._tell(flight.record.router, now, flight.request)
+        self.holding.tell(flight.record.router, now, flight.record)
 
     def finished(self, job: Job, now: float) -> None:
         """The answer is complete."""
@@ -237,7 +223,7 @@ class Cluster:
 
     def _end(self, flight: Flight, how: End) -> None:
         flight.record.end = how
-        self.held.pop(flight.request.number, None)
+        self.holding.flights.pop(flight.request.number, None)
         self.flights.pop(flight.request.number, None)
         self.views[flight.record.router].ended(flight.request)
 
@@ -252,6 +238,7 @@ class Cluster:
                 break
             worker.wanting.popleft()
             stream.open, stream.sent = True, job.done
+            worker.granted(flight.prompt_tokens)
             self._push(flight, now, now)
         self.wind(worker)
 
@@ -322,11 +309,11 @@ class Cluster:
         flight.computing = flight.decoding = None
         flight.computing_at = flight.decoding_at = flight.stream = None
         self.views[flight.record.router].ended(flight.request)
-        self._place(flight, now)
+        self.place(flight, now)
 
     def _withdraw(self, flight: Flight, worker: Worker, job: Job, now: float) -> None:
         if flight.stream and job is flight.decoding:
-            worker.expects_no_more(flight.prompt_tokens)
+            worker.expects_no_more(flight.prompt_tokens, granted=flight.stream.open)
         if flight in worker.wanting:
             worker.wanting.remove(flight)
         if worker.alive:
@@ -344,4 +331,4 @@ class Cluster:
     def _bring_reports(self, brought: tuple[RouterView, Sequence[Report]], now: float) -> None:
         view, reports = brought
         view.apply(reports)
-        self._tell(view.router, now, None)
+        self.holding.tell(view.router, now, None)

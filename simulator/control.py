@@ -108,7 +108,7 @@ class Desk:
             input_tokens=input_tokens,
             uncached_tokens=window.uncached_tokens,
             output_tokens=output_tokens,
-            unplaced=len(cluster.held),
+            unplaced=len(cluster.holding.flights),
             oldest_s=now - min(waiting, default=now),
             transfer_backlog_s=max(
                 (cluster.wires.backlog_s(w.worker_id, now) for w in senders), default=0.0

@@ -39,6 +39,7 @@ class Worker:
         "host",
         "inbound",
         "inbound_tokens",
+        "promised_tokens",
         "pushed",
         "role",
         "state",
@@ -60,6 +61,8 @@ class Worker:
         self.inbound = 0
         """Requests whose KV will come here."""
         self.inbound_tokens = 0
+        self.promised_tokens = 0
+        """Of those, tokens that have no memory here yet."""
         self.wanting: deque[Flight] = deque()
         """Those of them that have no memory here yet."""
         self.pushed = -1
@@ -74,11 +77,18 @@ class Worker:
         """One more request whose KV will come here."""
         self.inbound += 1
         self.inbound_tokens += tokens
+        self.promised_tokens += tokens
 
-    def expects_no_more(self, tokens: int) -> None:
+    def granted(self, tokens: int) -> None:
+        """Its KV has memory here."""
+        self.promised_tokens -= tokens
+
+    def expects_no_more(self, tokens: int, *, granted: bool = True) -> None:
         """It came, or never will."""
         self.inbound -= 1
         self.inbound_tokens -= tokens
+        if not granted:
+            self.promised_tokens -= tokens
 
 
 class Fleet:

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from baton.ids import WorkerId
 from baton.messages import Role
+from simulator.job import Record
 from simulator.traces.request import Request
 
 
@@ -61,12 +62,16 @@ class Sight(Protocol):
     """The same in seconds, as the worker's own time model has it."""
     step_left_s: float
     """Until its running step ends."""
+    backlog_s: float
+    """Until a new prompt would start, as the worker itself predicted it."""
     batch: int
     """Requests that decode, or whose KV is on its way."""
     kv_tokens: int
     """Their context."""
     kv_used: int
     """Tokens of KV memory held."""
+    kv_promised: int
+    """Tokens of prompts whose KV will come, but has no memory yet."""
     kv_capacity: int
     pending_requests: int
     """What this router sent since that report; `queued_tokens` and `batch` are without it."""
@@ -75,6 +80,13 @@ class Sight(Protocol):
 
     def cached_tokens(self, request: Request) -> int:
         """How many tokens of the prompt are cached there, as far as this router knows."""
+        ...
+
+    def cache_changes(self) -> Iterable[tuple[int, bool]]:
+        """What came (True) to its cache or left it since the last call, as far as is known.
+
+        The first call tells of everything that is there.
+        """
         ...
 
 
@@ -111,17 +123,24 @@ class Router(Protocol):
 
 @runtime_checkable
 class HoldingRouter(Protocol):
-    """A routing rule with queues of its own: held requests leave by its word alone."""
+    """A routing rule with queues of its own: requests leave by its word alone."""
 
-    def choose(self, request: Request, view: View, now: float) -> Choice | Refused | None:
-        """Who serves the request; None = the router keeps it."""
+    def arrived(
+        self, request: Request, view: View, now: float
+    ) -> Iterable[tuple[Request, Choice | Refused]]:
+        """One more request, new or back from a lost worker. Returns what leaves the queues; each is
+        on its way before the next is taken from the iterator."""
         ...
 
     def heard(
-        self, view: View, now: float, computed: Request | None
-    ) -> Iterable[tuple[Request, Choice]]:
+        self, view: View, now: float, computed: Record | None
+    ) -> Iterable[tuple[Request, Choice | Refused]]:
         """News: a prompt that this router sent was computed, or (None) a report or a change of
-        membership came. Returns what leaves the queues."""
+        membership came, or the time it asked for. Returns what leaves the queues."""
+        ...
+
+    def wakes_at_s(self) -> float | None:
+        """When it wants to hear even without news; asked after each call."""
         ...
 
 

@@ -15,107 +15,21 @@ import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-BLOCK_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One request: when it comes, how long its prompt is, and the keys of its blocks."""
-
-    number: int
-    at_s: float
-    tokens: int
-    blocks: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Workers and what routers know of them; the defaults are R1 with one well-informed router."""
-
-    workers: int = 8
-    cache_tokens: int = 1_000_000
-    fixed_s: float = 0.010
-    token_s: float = 0.00016
-    slo_s: float = 5.0
-    unscored: int = 500
-    routers: int = 1
-    report_s: float = 0.0
-    own_view: bool = False
-    ask_s: float | None = None
-    """What one round of questions takes; None where routers may not ask."""
-    seed: int = 0
-    """Spreads the requests over the routers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A router's word: this request goes to this worker now, which refuses a longer queue."""
-
-    arrival: Arrival
-    worker: int
-    pending_max_s: float = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A router's word: these workers are to answer for this request."""
-
-    arrival: Arrival
-    workers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a worker says: work before a new request, places held for others included."""
-
-    worker: int
-    pending_s: float
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """A router's word: it wants to be called at this time."""
-
-    at_s: float
-
-
-Word = Send | Ask | Wake
-
-
-class Cache:
-    """The prompt blocks of one worker, the least recently used leave first."""
-
-    def __init__(self, blocks_max: int) -> None:
-        self._blocks_max = blocks_max
-        self._blocks: dict[int, None] = {}
-
-    def match(self, blocks: Sequence[int]) -> int:
-        """How many leading blocks are here."""
-        held = self._blocks
-        for count, block in enumerate(blocks):
-            if block not in held:
-                return count
-        return len(blocks)
-
-    def use(self, blocks: Sequence[int]) -> None:
-        """The blocks are here now; a prompt's tail leaves before its head."""
-        held = self._blocks
-        for block in reversed(blocks):
-            held.pop(block, None)
-            held[block] = None
-        while len(held) > self._blocks_max:
-            del held[next(iter(held))]
+from router.policy.index import Levels
+from simulator.caches import Caches
+from simulator.traces.request import BLOCK_TOKENS
+from simulator.words import Answer, Arrival, Router, Send, Setting, Wake, Word
 
 
 class Worker:
     """A single queue. What it will hold and when it is free follow from the order of arrival."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
-        self.cache = Cache(setting.cache_tokens // BLOCK_TOKENS)
+    def __init__(self, setting: Setting, number: int, caches: Caches) -> None:
+        self.curve = setting.curve
+        self._number = number
+        self._caches = caches
         self.free_at_s = 0.0
         self._held: dict[int, tuple[float, float]] = {}
 
@@ -125,35 +39,33 @@ class Worker:
     def accept(self, arrival: Arrival, now: float) -> tuple[float, int]:
         """When the request will have been computed, and how many of its tokens are cached."""
         self._held.pop(arrival.number, None)
-        cached = min(self.cache.match(arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
-        self.cache.use(arrival.blocks)
-        self.free_at_s = max(self.free_at_s, now) + self.service_s(arrival.tokens - cached)
+        cached = self._cached(arrival)
+        self._caches.use(self._number, arrival.blocks)
+        work_s = self.curve.seconds(arrival.tokens - cached, cached)
+        self.free_at_s = max(self.free_at_s, now) + work_s
         return self.free_at_s, cached
 
-    def service_s(self, new_tokens: int) -> float:
-        return self._setting.fixed_s + self._setting.token_s * new_tokens
-
-    def answer(
-        self, arrival: Arrival, number: int, until_s: float, chance: float, now: float
-    ) -> Answer:
+    def answer(self, arrival: Arrival, until_s: float, chance: float, now: float) -> Answer:
         """Answers from memory. Places held for earlier questions count by their chance of use."""
         self._held = {n: h for n, h in self._held.items() if h[0] > now}
         pending = self.pending_s(now) + sum(work for _, work in self._held.values())
-        cached = min(self.cache.match(arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
-        self._held[arrival.number] = (until_s, chance * self.service_s(arrival.tokens - cached))
-        return Answer(number, pending, cached)
+        cached = self._cached(arrival)
+        work_s = self.curve.seconds(arrival.tokens - cached, cached)
+        self._held[arrival.number] = (until_s, chance * work_s)
+        return Answer(self._number, pending, cached)
+
+    def _cached(self, arrival: Arrival) -> int:
+        return min(self._caches.match(self._number, arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
 
 
 class View:
     """What one router knows: loads by report plus its own dispatches since, and caches."""
 
-    def __init__(self, setting: Setting, workers: Sequence[Worker]) -> None:
+    def __init__(self, setting: Setting, workers: Sequence[Worker], caches: Caches) -> None:
         self.setting = setting
+        self.curve = setting.curve
         self._workers = workers
-        blocks = setting.cache_tokens // BLOCK_TOKENS
-        shadows = [Cache(blocks) for _ in workers] if setting.own_view else None
-        self.caches = shadows or [w.cache for w in workers]
-        self._shadows = shadows
+        self._caches = caches_of(setting) if setting.own_view else caches
         self._reported = [0.0] * len(workers)
         self._reported_at_s = 0.0
 
@@ -166,43 +78,49 @@ class View:
 
     def cached_tokens(self, arrival: Arrival) -> list[int]:
         """How many of its tokens each worker holds."""
-        blocks, tokens = arrival.blocks, arrival.tokens
-        return [min(c.match(blocks) * BLOCK_TOKENS, tokens) for c in self.caches]
+        found = [0] * self.setting.workers
+        for blocks, mask in self._caches.levels(arrival.blocks):
+            tokens = min(blocks * BLOCK_TOKENS, arrival.tokens)
+            for worker in range(len(found)):
+                if mask >> worker & 1:
+                    found[worker] = tokens
+        return found
 
-    def service_s(self, new_tokens: int) -> float:
-        return self.setting.fixed_s + self.setting.token_s * new_tokens
+    def cached_at(self, arrival: Arrival, worker: int) -> int:
+        """The same for one worker."""
+        return min(self._caches.match(worker, arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
+
+    def levels(self, blocks: Sequence[int]) -> Levels | None:
+        """None where routers have to remember by themselves what they sent."""
+        return None if self.setting.own_view else self._caches.levels(blocks)
+
+    def members(self, now: float) -> tuple[int, ...]:
+        """Changes of membership are known at once."""
+        return self.setting.members(now)
+
+    def lost(self, worker: int) -> None:
+        """What was cached there is gone."""
+        self._caches.clear(worker)
 
     def sent(self, arrival: Arrival, worker: int, now: float) -> None:
         """Called before the worker has it, so that its own cache still is as it was."""
         if self.setting.report_s:
-            cached = min(self.caches[worker].match(arrival.blocks) * BLOCK_TOKENS, arrival.tokens)
+            cached = self.cached_at(arrival, worker)
             # Kept relative to the report's time, like the report itself.
             age_s = now - self._reported_at_s
             left_s = max(self._reported[worker] - age_s, 0.0)
-            self._reported[worker] = left_s + self.service_s(arrival.tokens - cached) + age_s
-        if self._shadows is not None:
-            self._shadows[worker].use(arrival.blocks)
+            work_s = self.curve.seconds(arrival.tokens - cached, cached)
+            self._reported[worker] = left_s + work_s + age_s
+        if self.setting.own_view:
+            self._caches.use(worker, arrival.blocks)
 
     def reported(self, loads: list[float], now: float) -> None:
         self._reported, self._reported_at_s = loads.copy(), now
 
 
-class Router(Protocol):
-    """What is compared. Every word it gives is carried out at once."""
-
-    def arrived(self, arrival: Arrival, now: float) -> Iterable[Word]: ...
-
-    def answered(
-        self, arrival: Arrival, answers: Sequence[Answer], now: float
-    ) -> Iterable[Word]: ...
-
-    def computed(
-        self, arrival: Arrival, worker: int, cached: int, now: float
-    ) -> Iterable[Word]: ...
-
-    def woken(self, now: float) -> Iterable[Word]:
-        """The time it asked for has come, or a report."""
-        ...
+def caches_of(setting: Setting) -> Caches:
+    """Empty caches of all workers."""
+    return Caches(setting.workers, setting.cache_tokens // BLOCK_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +150,9 @@ class Run:
     ) -> None:
         self._setting = setting
         self._arrivals = arrivals
-        self._workers = [Worker(setting) for _ in range(setting.workers)]
-        self._views = [View(setting, self._workers) for _ in range(setting.routers)]
+        self._caches = caches_of(setting)
+        self._workers = [Worker(setting, n, self._caches) for n in range(setting.workers)]
+        self._views = [View(setting, self._workers, self._caches) for _ in range(setting.routers)]
         self._routers = [make_router(view, n) for n, view in enumerate(self._views)]
         self._events: list[_Event] = []
         self._count = 0
@@ -249,6 +168,9 @@ class Run:
             self._at(arrival.at_s, self._arrive, chance.randrange(self._setting.routers), arrival)
         if self._setting.report_s:
             self._at(0.0, self._report)
+        for worker, from_s, until_s in self._setting.away:
+            self._at(from_s, self._change)
+            self._at(until_s, self._change, worker)
         events = self._events
         while self._open:
             now, _, act, facts = heapq.heappop(events)
@@ -265,7 +187,7 @@ class Run:
     def _answer(self, now: float, router: int, arrival: Arrival, workers: tuple[int, ...]) -> None:
         held_s = now + (self._setting.ask_s or 0.0)
         chance = 1 / len(workers)
-        answers = [self._workers[w].answer(arrival, w, held_s, chance, now) for w in workers]
+        answers = [self._workers[w].answer(arrival, held_s, chance, now) for w in workers]
         self._at(held_s, self._hear, router, arrival, answers)
 
     def _hear(self, now: float, router: int, arrival: Arrival, answers: list[Answer]) -> None:
@@ -277,6 +199,15 @@ class Run:
 
     def _wake(self, now: float, router: int) -> None:
         self._obey(router, self._routers[router].woken(now), now)
+
+    def _change(self, now: float, back: int | None = None) -> None:
+        """A worker has left, or is back with nothing cached."""
+        if back is not None:
+            self._caches.clear(back)
+        for router, view in enumerate(self._views):
+            if back is not None:
+                view.lost(back)
+            self._wake(now, router)
 
     def _report(self, now: float) -> None:
         loads = [w.pending_s(now) for w in self._workers]
@@ -308,7 +239,7 @@ class Run:
         done_s, cached = worker.accept(arrival, now)
         self.ttft_s[arrival.number] = done_s - arrival.at_s
         self.cached[arrival.number] = cached
-        self.work_s[number] += worker.service_s(arrival.tokens - cached)
+        self.work_s[number] += worker.curve.seconds(arrival.tokens - cached, cached)
         self._at(done_s, self._compute, router, arrival, number, cached)
 
     def _score(self) -> Score:

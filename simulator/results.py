@@ -139,23 +139,30 @@ def outcome(cluster: Cluster, records: Iterable[Record], now: float) -> Outcome:
 
 
 def highest_load(
-    attained: Callable[[float], float], start: float, share: float = 0.9, precision: float = 0.02
+    attained: Callable[[float], float],
+    start: float,
+    share: float = 0.9,
+    precision: float = 0.02,
+    stride: float = 2.0,
 ) -> float:
     """Goodput: the highest load at which at least `share` is attained, to a relative precision.
 
-    Doubles or halves from `start` until the answer is enclosed, then bisects. 0 when not even a
-    thousandth of `start` is served well. Raises ValueError for a start that is not positive.
+    Goes up or down from `start` by factors of `stride` until the answer is enclosed, then bisects.
+    0 when not even a thousandth of `start` is served well; no search goes above its thousandfold.
+    Raises ValueError for a start that is not positive and for a stride of 1 or less.
     """
     if not start > 0:
         raise ValueError(f"the search has to start above 0: {start}")
+    if not stride > 1:
+        raise ValueError(f"the search has to move on: stride {stride}")
     good, bad = 0.0, start
-    while attained(bad) >= share:
-        good, bad = bad, bad * 2
+    while bad < start * 1000 and attained(bad) >= share:
+        good, bad = bad, bad * stride
     while not good and bad > start / 1000:
-        if attained(bad / 2) >= share:
-            good = bad / 2
+        if attained(bad / stride) >= share:
+            good = bad / stride
         else:
-            bad /= 2
+            bad /= stride
     while good and bad / good > 1 + precision:
         middle = math.sqrt(good * bad)
         if attained(middle) >= share:

@@ -24,9 +24,11 @@ class Report:
     queued_tokens: int
     queued_work_s: float
     step_left_s: float
+    backlog_s: float
     batch: int
     kv_tokens: int
     kv_used: int
+    kv_promised: int
     cache: tuple[tuple[int, bool], ...] = ()
 
 
@@ -34,14 +36,17 @@ class WorkerSight:
     """One worker as one router sees it; see `plugs.Sight`."""
 
     __slots__ = (
+        "_changes",
         "_freshness",
         "_log",
         "_pending",
         "_shadow",
         "_worker",
+        "backlog_s",
         "batch",
         "host",
         "kv_capacity",
+        "kv_promised",
         "kv_tokens",
         "kv_used",
         "pending_requests",
@@ -67,9 +72,11 @@ class WorkerSight:
         self._shadow: OrderedDict[int, None] = OrderedDict()
         follows = freshness.cache == "reported" and not freshness.live
         self._log: list[tuple[int, bool]] = worker.engine.pool.follow() if follows else []
+        self._changes: list[tuple[int, bool]] | None = None
         self.seen_s = now
         self.waiting = self.queued_tokens = self.batch = self.kv_tokens = self.kv_used = 0
-        self.queued_work_s = self.step_left_s = 0.0
+        self.kv_promised = 0
+        self.queued_work_s = self.step_left_s = self.backlog_s = 0.0
         self.pending_requests = self.pending_tokens = 0
         self.pending_work_s = 0.0
         if freshness.load == "reported":
@@ -84,6 +91,16 @@ class WorkerSight:
         else:
             found = _leading(self._shadow, keys)
         return min(found * BLOCK_TOKENS, request.input_tokens - 1)
+
+    def cache_changes(self) -> list[tuple[int, bool]]:
+        """What came or left since the last call, as far as this router knows."""
+        if self._changes is None:
+            live = self._freshness.cache == "reported" and self._freshness.live
+            shadow = [(key, True) for key in self._shadow]
+            self._changes = self._worker.engine.pool.follow() if live else shadow
+        changes = self._changes.copy()
+        self._changes.clear()
+        return changes
 
     def uncached(self, request: Request) -> tuple[int, float]:
         """Tokens that it would have to compute, and the variable time that they take."""
@@ -101,9 +118,11 @@ class WorkerSight:
         self.queued_tokens = engine.queued_tokens
         self.queued_work_s = engine.queued_work_s
         self.step_left_s = engine.left_s(now)
+        self.backlog_s = engine.backlog_s(now)
         self.batch = engine.batch + worker.inbound
         self.kv_tokens = engine.kv_tokens + worker.inbound_tokens
         self.kv_used = engine.pool.used
+        self.kv_promised = worker.promised_tokens
 
     def report(self, now: float) -> Report:
         """What the worker would report now."""
@@ -115,9 +134,11 @@ class WorkerSight:
             engine.queued_tokens,
             engine.queued_work_s,
             engine.left_s(now),
+            engine.backlog_s(now),
             engine.batch + worker.inbound,
             engine.kv_tokens + worker.inbound_tokens,
             engine.pool.used,
+            worker.promised_tokens,
             self._drained(),
         )
 
@@ -138,12 +159,14 @@ class WorkerSight:
         self._log.clear()
         return changes
 
-    def _apply_log(self, changes: Iterable[tuple[int, bool]]) -> None:
+    def _apply_log(self, changes: Sequence[tuple[int, bool]]) -> None:
         for key, came in changes:
             if came:
                 self._shadow[key] = None
             else:
                 self._shadow.pop(key, None)
+        if self._changes is not None:
+            self._changes.extend(changes)
 
     # --- what this router does itself -------------------------------------------------------------
 
@@ -157,12 +180,15 @@ class WorkerSight:
 
     def remember(self, request: Request) -> None:
         """Its prompt will be cached there; what was sent longest ago is forgotten first."""
-        shadow = self._shadow
-        for key in reversed(request.blocks[: request.whole_blocks]):
+        shadow, keys = self._shadow, request.blocks[: request.whole_blocks]
+        for key in reversed(keys):
             shadow[key] = None
             shadow.move_to_end(key)
+        gone = []
         while len(shadow) * BLOCK_TOKENS > self.kv_capacity:
-            shadow.popitem(last=False)
+            gone.append((shadow.popitem(last=False)[0], False))
+        if self._changes is not None:
+            self._changes += [*((key, True) for key in keys), *gone]
 
 
 _REPORTED = (
@@ -171,9 +197,11 @@ _REPORTED = (
     "queued_tokens",
     "queued_work_s",
     "step_left_s",
+    "backlog_s",
     "batch",
     "kv_tokens",
     "kv_used",
+    "kv_promised",
 )
 
 
@@ -191,6 +219,8 @@ class RouterView:
         self._sights: dict[WorkerId, WorkerSight] = {}
         self._pools: dict[Role, list[WorkerSight]] = {Role.PREFILL: [], Role.DECODE: []}
         self._own: dict[int, tuple[Choice, int, float]] = {}
+        self._outdated = set(self._pools)
+        """Pools whose live sights have not been refreshed since something happened."""
 
     @property
     def prefill(self) -> Sequence[WorkerSight]:
@@ -205,6 +235,7 @@ class RouterView:
     def at(self, now: float) -> RouterView:
         """This view at a moment: members are up to date."""
         self._now = now
+        self._outdated = set(self._pools)
         if self._version != self._fleet.version:
             self._version = self._fleet.version
             for role, workers in self._fleet.by_role.items():
@@ -235,7 +266,8 @@ class RouterView:
 
     def _seen(self, role: Role) -> list[WorkerSight]:
         sights = self._pools[role]
-        if self._freshness.load == "reported" and self._freshness.live:
+        if role in self._outdated and self._freshness.load == "reported" and self._freshness.live:
+            self._outdated.discard(role)
             for sight in sights:
                 sight.refresh(self._now)
         return sights
@@ -254,6 +286,7 @@ class RouterView:
 
     def sent(self, request: Request, choice: Choice, now: float) -> None:
         """This router has sent a request."""
+        self._outdated = set(self._pools)
         decode = self._sights.get(choice.decode)
         computes = self._sights.get(choice.prefill or choice.decode)
         if decode is None or computes is None:
@@ -290,6 +323,7 @@ def _count_prompt(sight: WorkerSight, new: int, work_s: float, sign: int) -> Non
     sight.waiting += sign
     sight.queued_tokens += sign * new
     sight.queued_work_s += sign * work_s
+    sight.backlog_s = max(sight.backlog_s + sign * work_s, 0.0)
 
 
 def _count_answer(sight: WorkerSight, request: Request, sign: int) -> None:

@@ -59,8 +59,8 @@ def _mooncake(fields: Fields) -> Row:
     return Row(
         fields.line,
         fields.number("timestamp") / 1000,
-        fields.whole("input_length"),
-        fields.whole("output_length"),
+        fields.tokens("input_length"),
+        fields.tokens("output_length"),
         fields.keys("hash_ids"),
     )
 
@@ -69,8 +69,8 @@ def _azure(fields: Fields) -> Row:
     return Row(
         fields.line,
         _wall_clock_s(fields),
-        fields.whole("ContextTokens"),
-        fields.whole("GeneratedTokens"),
+        fields.tokens("ContextTokens"),
+        fields.tokens("GeneratedTokens"),
     )
 
 
@@ -93,8 +93,8 @@ def _burstgpt(fields: Fields) -> Row:
     return Row(
         fields.line,
         fields.number("Timestamp"),
-        fields.whole("Request tokens"),
-        fields.whole("Response tokens"),
+        fields.tokens("Request tokens"),
+        fields.tokens("Response tokens"),
         session=fields.optional("Session ID"),
         tenant=fields.optional("Model"),
     )
@@ -111,12 +111,12 @@ class _Bailian:
         # A parent from before the recording is a name as good as any.
         root = chat if parent == "-1" else self._root.get(parent, parent)
         self._root[chat] = root
-        tokens = fields.whole("input_length")
+        tokens = fields.tokens("input_length")
         return Row(
             fields.line,
             fields.number("timestamp"),
             tokens,
-            fields.whole("output_length"),
+            fields.tokens("output_length"),
             _grouped(fields, tokens, chat),
             session=root,
             tenant=fields.optional("type"),

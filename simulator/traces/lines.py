@@ -17,6 +17,12 @@ from typing import Any
 
 from simulator.traces.request import Request, Trace, TraceError, blocks_of
 
+TOKENS_MAX = 10_000_000
+_NUMBER_MAX = 1e13
+_KEY_BITS = 127
+_SHOWN = 40
+"""Characters of a wrong value that a message shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -56,28 +62,34 @@ class Fields:
         return "" if value is None else str(value).strip()
 
     def number(self, name: str) -> float:
-        """A finite number, at least 0."""
+        """A finite number, at least 0; at most what is still exact to a thousandth."""
         text = self.text(name)
         try:
             value = float(text)
         except ValueError:
-            raise self.error(f"{name} is not a number: {text!r}") from None
+            raise self.error(f"{name} is not a number: {text[:_SHOWN]!r}") from None
         if not (math.isfinite(value) and value >= 0):
-            raise self.error(f"{name} has to be a finite number of at least 0: {text!r}")
+            raise self.error(f"{name} has to be a finite number of at least 0: {text[:_SHOWN]!r}")
+        if value > _NUMBER_MAX:
+            raise self.error(f"{name} has to be at most {_NUMBER_MAX:g}: {value:g}")
         return value
 
-    def whole(self, name: str) -> int:
-        """A whole number, at least 0."""
+    def tokens(self, name: str) -> int:
+        """A whole number of tokens, at least 0, and no more than any model could be given."""
         value = self.number(name)
         if value != int(value):
             raise self.error(f"{name} has to be a whole number: {value!r}")
+        if value > TOKENS_MAX:
+            raise self.error(f"{name} has to be at most {TOKENS_MAX}: {value:g}")
         return int(value)
 
     def keys(self, name: str) -> tuple[int, ...]:
-        """A list of whole numbers."""
+        """A list of whole numbers of at most 127 bits, which is what a key is made from."""
         value = self._fields.get(name)
         if not isinstance(value, list) or not all(type(key) is int for key in value):
             raise self.error(f"{name} has to be a list of whole numbers")
+        if any(key.bit_length() > _KEY_BITS for key in value):
+            raise self.error(f"{name} holds a number of more than {_KEY_BITS} bits")
         return tuple(value)
 
 
@@ -88,8 +100,10 @@ def json_lines(path: Path) -> Iterator[Fields]:
             raise TraceError(path, line, "the line is empty")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise TraceError(path, line, f"not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            # Beside bad JSON: numbers of thousands of digits, lists within lists without end.
+            why = getattr(error, "msg", "numbers too long or values too deep")
+            raise TraceError(path, line, f"not JSON: {why}") from None
         if not isinstance(value, dict):
             raise TraceError(path, line, "not a JSON object")
         yield Fields(path, line, value)
@@ -99,7 +113,10 @@ def csv_lines(path: Path, needed: Sequence[str]) -> Iterator[Fields]:
     """The lines of a CSV file by the names of its first line. Raises TraceError."""
     names: list[str] | None = None
     for line, text in _lines(path):
-        cells = next(csv.reader([text]), [])
+        try:
+            cells = next(csv.reader([text]), [])
+        except csv.Error as error:
+            raise TraceError(path, line, f"not CSV: {error}") from None
         if names is None:
             names = [cell.strip() for cell in cells]
             missing = [name for name in needed if name not in names]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from baton import prefix_keys
 from simulator.traces.request import Trace, blocks_of
+
+_START = prefix_keys.salt("trace")
 
 
 def at_load(trace: Trace, per_second: float) -> Trace:
@@ -45,3 +48,13 @@ def cut_inputs(trace: Trace, tokens_max: int) -> Trace:
 def first(trace: Trace, count: int) -> Trace:
     """The first `count` requests, or all if there are fewer."""
     return replace(trace, requests=trace.requests[:count])
+
+
+def chained(trace: Trace) -> Trace:
+    """Block keys as a router would name them: chained, 60 bits, whatever the recorder used."""
+    return replace(
+        trace,
+        requests=tuple(
+            replace(r, blocks=prefix_keys.of_hashes(r.blocks, _START)) for r in trace.requests
+        ),
+    )

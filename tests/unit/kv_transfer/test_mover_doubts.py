@@ -16,24 +16,16 @@ from kv_transfer.orders import (
     PeersDead,
 )
 from kv_transfer.ticket.messages import Closed, TicketKey
+from tests.unit.kv_transfer import legs
 from tests.unit.kv_transfer.fakes import Two
-from tests.unit.kv_transfer.legs import (
-    ABORT,
-    TARGETS,
-    cover,
-    finish,
-    open_source,
-    prompt,
-    target,
-)
 
 
 def doubtful() -> Two:
     """A ticket whose only write has failed under way."""
     two = Two()
     two.prefill.agent.failing = True
-    target(two)
-    prompt(two)
+    legs.target(two)
+    legs.prompt(two)
     two.run()
     assert [w.state for w in two.prefill.agent.writes] == [WriteState.FAILED]
     assert two.prefill.agent.writes[0].released
@@ -56,8 +48,8 @@ def test_neither_end_is_released() -> None:
 
 def test_an_abort_is_no_proof_either() -> None:
     two = doubtful()
-    two.decode.mover.feed([ABORT])
-    two.prefill.mover.feed([ABORT])
+    two.decode.mover.feed([legs.ABORT])
+    two.prefill.mover.feed([legs.ABORT])
     two.pass_time(30)
     assert_nothing_released(two)
 
@@ -72,14 +64,14 @@ def test_what_stays_in_doubt_ends_the_engine() -> None:
 
 def test_nothing_more_is_posted() -> None:
     two = Two()
-    target(two)
-    open_source(two)
+    legs.target(two)
+    legs.open_source(two)
     two.prefill.agent.failing = True
-    cover(two, 2)
+    legs.cover(two, 2)
     two.run()
     two.prefill.agent.failing = False
-    cover(two, 4)
-    finish(two)
+    legs.cover(two, 4)
+    legs.finish(two)
     two.run()
     assert len(two.prefill.agent.writes) == 1
     assert_nothing_released(two)
@@ -91,7 +83,7 @@ def test_decode_accuses_prefill_and_is_free_with_its_death() -> None:
     assert two.decode.mover.report().accused == ()
     assert two.decode.mover.report().fenced_blocks == 0
     two.pass_time(1.5)
-    assert two.decode.mover.report().fenced_blocks == len(TARGETS)
+    assert two.decode.mover.report().fenced_blocks == len(legs.TARGETS)
     two.pass_time(1)
     assert two.decode.mover.report().accused == ("p",)
     assert two.decode.mover.report().quarantined_blocks == 0
@@ -129,13 +121,13 @@ def test_the_death_of_somebody_else_is_no_proof() -> None:
 def test_writes_under_way_to_a_dead_decode_are_waited_for_beside_doubts() -> None:
     two = Two()
     agent = two.prefill.agent
-    target(two)
-    open_source(two)
+    legs.target(two)
+    legs.open_source(two)
     agent.held = True
-    cover(two, 2)
+    legs.cover(two, 2)
     two.run()
-    cover(two, 4)
-    finish(two)
+    legs.cover(two, 4)
+    legs.finish(two)
     two.run()
     agent.writes[0].state = WriteState.FAILED
     two.run()

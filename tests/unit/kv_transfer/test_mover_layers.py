@@ -6,21 +6,8 @@ import pytest
 
 from kv_transfer.orders import Begin, Cover, Done, Preempt
 from kv_transfer.ticket.messages import Written
+from tests.unit.kv_transfer import legs
 from tests.unit.kv_transfer.fakes import Two, layout_of
-from tests.unit.kv_transfer.legs import (
-    ABORT,
-    KEY,
-    SOURCES,
-    TARGETS,
-    Step,
-    allocate,
-    assert_over,
-    computed_of,
-    finish,
-    open_source,
-    open_target,
-    target,
-)
 
 LAYERS = 4
 LARGE = layout_of(LAYERS, size=256 * 1024)
@@ -32,8 +19,8 @@ def two_of(layout: object = LARGE) -> Two:
     """Both ends, registered, with nothing computed."""
     two = Two(layout)
     two.prefill.agent.memory = [[0] * layout.blocks for _ in range(LAYERS)]
-    open_source(two)
-    target(two)
+    legs.open_source(two)
+    legs.target(two)
     two.run()
     return two
 
@@ -44,8 +31,8 @@ def pieces(two: Two) -> list[tuple[int, int, tuple[int, ...]]]:
 
 
 def assert_in_place(two: Two) -> None:
-    expected = [[computed_of(layer, i) for i in range(4)] for layer in range(LAYERS)]
-    assert two.decode.agent.content(TARGETS) == expected
+    expected = [[legs.computed_of(layer, i) for i in range(4)] for layer in range(LAYERS)]
+    assert two.decode.agent.content(legs.TARGETS) == expected
     assert (two.decode.received, two.decode.failed) == ({"d1": 1}, {})
     written = [
         (layer, block)
@@ -53,73 +40,73 @@ def assert_in_place(two: Two) -> None:
         for layer in range(first, first + layers)
         for block in targets
     ]
-    assert sorted(written) == [(layer, block) for layer in range(LAYERS) for block in TARGETS]
+    assert sorted(written) == [(layer, block) for layer in range(LAYERS) for block in legs.TARGETS]
 
 
 def test_each_layer_leaves_when_it_is_computed_and_not_before() -> None:
     two = two_of()
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     for layer in range(LAYERS):
         two.run()
-        assert pieces(two) == [(i, 1, TARGETS) for i in range(layer)]
+        assert pieces(two) == [(i, 1, legs.TARGETS) for i in range(layer)]
         assert not two.decode.received
         step.compute(layer + 1)
     two.run()
     assert_in_place(two)
-    finish(two)
+    legs.finish(two)
     two.run()
     assert two.prefill.sent == {"p1": 1}
-    assert_over(two)
+    legs.assert_over(two)
 
 
 def test_layers_that_are_ready_together_leave_together() -> None:
     two = two_of()
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     step.compute(3)
     two.run()
-    assert pieces(two) == [(0, 3, TARGETS)]
+    assert pieces(two) == [(0, 3, legs.TARGETS)]
     step.compute(4)
     two.run()
-    assert pieces(two) == [(0, 3, TARGETS), (3, 1, TARGETS)]
+    assert pieces(two) == [(0, 3, legs.TARGETS), (3, 1, legs.TARGETS)]
     assert [m.sums for m in two.network.said(Written)] == [
-        two.prefill.agent.sums(SOURCES, 0, 3),
-        two.prefill.agent.sums(SOURCES, 3, 1),
+        two.prefill.agent.sums(legs.SOURCES, 0, 3),
+        two.prefill.agent.sums(legs.SOURCES, 3, 1),
     ]
     assert_in_place(two)
 
 
 def test_a_step_that_is_done_leaves_as_one_write() -> None:
     two = two_of()
-    Step(two, 4).compute(LAYERS)
+    legs.Step(two, 4).compute(LAYERS)
     two.run()
-    assert pieces(two) == [(0, LAYERS, TARGETS)]
+    assert pieces(two) == [(0, LAYERS, legs.TARGETS)]
     assert_in_place(two)
 
 
 def test_what_is_computed_without_a_device_needs_nobody_to_say_so() -> None:
     two = two_of()
-    step = Step(two, 0)
-    step.blocks = SOURCES
+    step = legs.Step(two, 0)
+    step.blocks = legs.SOURCES
     step.compute(LAYERS)
-    covers = (Cover(KEY, 0, SOURCES, 4),)
+    covers = (Cover(legs.KEY, 0, legs.SOURCES, 4),)
     two.prefill.mover.feed([Done(covers, 1), Done(covers, 2), Done(covers, LAYERS)])
     two.run()
-    assert pieces(two) == [(0, LAYERS, TARGETS)]
+    assert pieces(two) == [(0, LAYERS, legs.TARGETS)]
     assert_in_place(two)
 
 
 def test_layers_of_different_steps_are_not_merged() -> None:
     two = two_of()
-    first = (Cover(KEY, 0, SOURCES[:2], 2),)
-    second = (Cover(KEY, 0, SOURCES, 4),)
-    two.prefill.mover.feed([Begin(KEY), Done(first, LAYERS), Done(second, 1)])
+    first = (Cover(legs.KEY, 0, legs.SOURCES[:2], 2),)
+    second = (Cover(legs.KEY, 0, legs.SOURCES, 4),)
+    two.prefill.mover.feed([Begin(legs.KEY), Done(first, LAYERS), Done(second, 1)])
     two.run()
     assert pieces(two) == [(0, LAYERS, (20, 21)), (0, 1, (22, 23))]
 
 
 def test_a_later_step_waits_for_the_one_before() -> None:
     two = two_of()
-    first, second = Step(two, 2), Step(two, 4)
+    first, second = legs.Step(two, 2), legs.Step(two, 4)
     second.compute(LAYERS)
     two.run()
     assert pieces(two) == []
@@ -136,7 +123,7 @@ def test_a_later_step_waits_for_the_one_before() -> None:
 def test_a_load_has_landed_only_when_all_layers_have(missing: int) -> None:
     two = two_of()
     two.prefill.agent.held = True
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     for layer in range(LAYERS):
         step.compute(layer + 1)
         two.run()
@@ -153,16 +140,16 @@ def test_a_load_has_landed_only_when_all_layers_have(missing: int) -> None:
 
 def test_a_preemption_between_layers_is_survived() -> None:
     two = two_of()
-    step = Step(two, 2)
+    step = legs.Step(two, 2)
     step.compute(2)
     two.run()
-    two.prefill.mover.feed([Preempt(KEY)])
+    two.prefill.mover.feed([Preempt(legs.KEY)])
     two.run()
     # The blocks belong to somebody else while the device goes on with the old step.
     step.compute(LAYERS)
     two.run()
     assert pieces(two) == [(0, 2, (20, 21))]
-    again = Step(two, 4, (5, 6, 7, 8), source_epoch=1)
+    again = legs.Step(two, 4, (5, 6, 7, 8), source_epoch=1)
     for layers in range(1, LAYERS + 1):
         again.compute(layers)
         two.run()
@@ -179,18 +166,18 @@ def test_a_preemption_between_layers_is_survived() -> None:
 def test_layers_computed_before_the_registration_leave_with_the_step() -> None:
     two = Two(LARGE)
     two.prefill.agent.memory = [[0] * LARGE.blocks for _ in range(LAYERS)]
-    open_source(two)
-    open_target(two)
-    step = Step(two, 4)
+    legs.open_source(two)
+    legs.open_target(two)
+    step = legs.Step(two, 4)
     step.compute(2)
     two.run()
     assert two.decode.admitted == {"d1": 1}
-    allocate(two)
+    legs.allocate(two)
     two.run()
     assert pieces(two) == []
     step.compute(3)
     two.run()
-    assert pieces(two) == [(0, 3, TARGETS)]
+    assert pieces(two) == [(0, 3, legs.TARGETS)]
     step.compute(LAYERS)
     two.run()
     assert_in_place(two)
@@ -198,67 +185,67 @@ def test_layers_computed_before_the_registration_leave_with_the_step() -> None:
 
 def test_small_pieces_wait_for_the_end_of_the_step() -> None:
     two = two_of(SMALL)
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     step.compute(3)
     two.run()
     assert pieces(two) == []
     step.compute(LAYERS)
     two.run()
-    assert pieces(two) == [(0, LAYERS, TARGETS)]
+    assert pieces(two) == [(0, LAYERS, legs.TARGETS)]
     assert_in_place(two)
 
 
 def test_a_prompt_that_does_not_leave_by_layer_leaves_by_step() -> None:
     two = two_of()
-    step = Step(two, 4, by_layer=False)
+    step = legs.Step(two, 4, by_layer=False)
     step.compute(3)
     two.run()
     assert pieces(two) == []
     step.compute(LAYERS)
     two.run()
-    assert pieces(two) == [(0, LAYERS, TARGETS)]
+    assert pieces(two) == [(0, LAYERS, legs.TARGETS)]
     assert_in_place(two)
 
 
 def test_a_prompt_may_end_before_the_device_has_computed_it() -> None:
     two = two_of()
-    step = Step(two, 4)
-    finish(two)
+    step = legs.Step(two, 4)
+    legs.finish(two)
     two.pass_time(1)
     assert not two.prefill.sent
     step.compute(LAYERS)
     two.run()
     assert two.prefill.sent == {"p1": 1}
     assert_in_place(two)
-    assert_over(two)
+    legs.assert_over(two)
 
 
 def test_layers_of_a_ticket_that_is_gone_leave_nothing() -> None:
     two = two_of()
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     step.compute(1)
     two.run()
-    two.decode.mover.feed([ABORT])
+    two.decode.mover.feed([legs.ABORT])
     two.run()
     step.compute(LAYERS)
-    finish(two)
+    legs.finish(two)
     two.run()
-    assert pieces(two) == [(0, 1, TARGETS)]
+    assert pieces(two) == [(0, 1, legs.TARGETS)]
     assert two.decode.received == {"d1": 1}
     assert two.prefill.sent == {"p1": 1}
-    assert_over(two)
+    legs.assert_over(two)
 
 
 def test_a_wrong_layer_fails_the_load() -> None:
     two = two_of()
     two.network.delayed = (Written,)
-    step = Step(two, 4)
+    step = legs.Step(two, 4)
     for layers in range(1, LAYERS + 1):
         step.compute(layers)
         two.run()
-    two.decode.agent.memory[2][TARGETS[1]] += 1
+    two.decode.agent.memory[2][legs.TARGETS[1]] += 1
     two.network.delayed = ()
-    finish(two)
+    legs.finish(two)
     two.run()
     assert two.decode.failed == {"d1": "checksums differ"}
-    assert_over(two)
+    legs.assert_over(two)

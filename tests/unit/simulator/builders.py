@@ -82,7 +82,7 @@ def run(rules: ClusterRules, *requests: Request, make_router=InTurn, controller=
 def check_emptiness(cluster: Cluster) -> None:
     """Nothing is left over in workers that were not lost."""
     assert not cluster.flights
-    assert not cluster.held
+    assert not cluster.holding.flights
     for worker in cluster.fleet.workers.values():
         assert not worker.flights, worker.worker_id
         engine = worker.engine
@@ -93,7 +93,8 @@ def check_emptiness(cluster: Cluster) -> None:
         assert (engine.pool.used, engine.pool.private, engine.kv_tokens) == (0, 0, 0)
         assert engine.queued_tokens == 0
         assert abs(engine.queued_work_s) < 1e-6
-        assert (worker.inbound, worker.inbound_tokens, len(worker.wanting)) == (0, 0, 0)
+        assert (worker.inbound, worker.inbound_tokens, worker.promised_tokens) == (0, 0, 0)
+        assert not worker.wanting
 
 
 def check_records(outcome: Outcome, trace: Trace) -> None:

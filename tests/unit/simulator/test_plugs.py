@@ -52,13 +52,16 @@ class OneAtATime:
     def __init__(self):
         self.queue, self.busy = [], 0
 
-    def choose(self, request, view, now):
+    def arrived(self, request, view, now):
         self.queue.append(request)
-        return None if self.busy else self._next(view)[1]
+        return [] if self.busy else [self._next(view)]
 
     def heard(self, view, now, computed):
         self.busy -= computed is not None
         return [self._next(view)] if self.queue and not self.busy else []
+
+    def wakes_at_s(self):
+        return None
 
     def _next(self, view):
         self.queue.sort(key=lambda r: r.input_tokens)

@@ -5,7 +5,8 @@ import pytest
 from benchmarks.routing_baselines import RULES, DualMapQueue, maker
 from benchmarks.routing_runs import ASKING, BLIND, FRESH, few_keys
 from simulator import desk
-from simulator.reference import Arrival, Run, Send, Setting, View, Worker
+from simulator.reference import Run, View, Worker, caches_of
+from simulator.words import Arrival, Send, Setting
 
 
 class ToOne:
@@ -72,7 +73,9 @@ def test_dualmap_with_its_queue_sends_the_longest_hit_first_and_moves_what_waits
 
 
 def test_dualmap_with_its_queue_leaves_a_home_beyond_the_slo() -> None:
-    view = View(Setting(workers=4), [Worker(Setting()) for _ in range(4)])
+    setting = Setting(workers=4)
+    caches = caches_of(setting)
+    view = View(setting, [Worker(setting, n, caches) for n in range(4)], caches)
     router = maker(DualMapQueue, 1)(view, 0)
     rows = [Arrival(n, 0.0, 10_240, tuple(range(100 * n, 100 * n + 20))) for n in range(40)]
     by_number = {}

@@ -1,7 +1,7 @@
 import pytest
 
 from simulator.traces.request import Trace
-from simulator.traces.shape import at_load, cut_inputs, first
+from simulator.traces.shape import at_load, chained, cut_inputs, first
 from tests.unit.simulator.builders import request, trace
 
 THREE = trace(request(0, 0, 600), request(1, 1, 100), request(2, 4, 1500))
@@ -38,3 +38,13 @@ def test_first_and_empty():
     assert len(first(THREE, 2).requests) == 2
     assert first(THREE, 9).requests == THREE.requests
     assert Trace("empty", ()).seconds == 0
+
+
+def test_chained_keys_are_equal_where_prefixes_are():
+    keys = [(0, 1), (0, 2), (5, 1), (2**127 - 1, -(2**127))]
+    made = chained(trace(*(request(n, n, 1024, keys=k) for n, k in enumerate(keys))))
+    one, fork, other, far = (r.blocks for r in made.requests)
+    assert one[0] == fork[0] != other[0]
+    assert len({one[1], fork[1], other[1], far[1]}) == 4
+    assert all(0 <= key < 2**60 for r in made.requests for key in r.blocks)
+    assert made.requests[2].input_tokens == 1024
