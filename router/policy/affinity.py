@@ -212,9 +212,21 @@ def _known(prompt: Prompt, pool: Pool, levels: Levels) -> list[_Stake]:
             found.append((_least_loaded(queue_s, there, 1)[0], cached, 0.0))
     if rest:
         held = _held(prompt, levels[_LEVELS_MAX:])
-        for worker in _least_loaded(queue_s, rest, _IDLE_CONSIDERED):
-            found.append((worker, _cached(worker, held), 0.0))
+        idle = _home_first(_least_loaded(queue_s, rest, _IDLE_CONSIDERED), prompt.homes, pool, rest)
+        found += [(worker, _cached(worker, held), 0.0) for worker in idle]
     return found
+
+
+def _home_first(idle: list[int], homes: Sequence[int], pool: Pool, mask: int) -> list[int]:
+    """A home that is as idle as the least loaded goes first.
+
+    Else an idle pool would send everything to its first worker, and use one cache of many.
+    """
+    least_s = pool.queue_s[idle[0]]
+    for home in homes:
+        if mask >> home & 1 and pool.queue_s[home] <= least_s:
+            return [home, *(worker for worker in idle if worker != home)][:_IDLE_CONSIDERED]
+    return idle
 
 
 def _hoped(prompt: Prompt, pool: Pool, levels: Levels, held: Levels, reuse: Reuse) -> list[_Stake]:

@@ -48,6 +48,14 @@ def test_between_equals_the_less_loaded() -> None:
     assert (choice.worker, choice.why) == (2, Why.LEAST_LOADED)
 
 
+def test_an_idle_pool_spreads_new_prefixes_over_their_homes() -> None:
+    for home in range(4):
+        assert chosen(prompt(homes=(home, 0)), pool(0.0, 0.0, 0.0, 0.0)).worker == home
+    assert chosen(prompt(homes=(1, 3)), pool(0.0, 0.1, 0.2, 0.0)).worker == 3
+    assert chosen(prompt(homes=(1,)), pool(0.0, 0.1)).worker == 0
+    assert chosen(prompt(homes=(1,)), pool(0.0, 0.0, open_mask=0b01)).worker == 0
+
+
 def test_a_fresh_view_takes_the_whole_pool_and_a_blind_one_stays_home() -> None:
     assert chosen(prompt(), pool(0.5, 0.5, 0.0)).worker == 2
     choice = chosen(prompt(), pool(0.5, 0.5, 0.0, fresh=False))
