@@ -19,6 +19,7 @@ from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.tasks import TaskFault
 from cluster.ports import RouterProgress
+from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread
 from deploy.model import model_path, resolved
 from engine import preflight
@@ -92,7 +93,8 @@ class RouterProcess:
         host = self._settings.cluster.bind_host
         extend_process_environ(engine_environment(found.device, 1, (0,), host))
         # Late: importing vLLM takes seconds and reads the environment set above.
-        from router.http import Pages, build_front, build_http_app, front_args
+        with uncollected():
+            from router.http import Pages, build_front, build_http_app, front_args
 
         args = front_args(self._settings, found.model.path)
         front = build_front(args, heart)

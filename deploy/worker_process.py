@@ -24,6 +24,7 @@ from baton.wire import worker_pb2 as wire
 from cluster.ports import StartProgress
 from cluster.processes import find
 from decode_worker import DecodeRole, SoloRole
+from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread
 from deploy.model import model_path, resolved, served_name
 from engine import preflight
@@ -227,7 +228,8 @@ def _roles(handoff: Handoff) -> dict[int, Any]:
 
 async def _start_engine(settings: Settings, found: preflight.Preflight, handoff: Handoff) -> Engine:
     # Late: importing vLLM takes seconds and reads the environment set above.
-    from engine.core import EngineCore, EngineSpec
+    with uncollected():
+        from engine.core import EngineCore, EngineSpec
 
     spec = EngineSpec(
         model_path=found.model.path,

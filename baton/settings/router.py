@@ -56,7 +56,7 @@ class RouterSettings(Section):
         "router, where it can still go elsewhere.",
     )
     view_max_age_s: float = Field(
-        1.0,
+        0.5,
         gt=0,
         description="Age in seconds from which on a worker's report counts as unknown. Workers "
         "report at least four times a second.",
