@@ -45,6 +45,15 @@ async def test_a_request_goes_down_and_frames_come_up(served: Served) -> None:
     assert frames[0].sequence < frames[1].sequence
 
 
+async def test_what_is_resumed_goes_down(served: Served) -> None:
+    router = await served.link()
+    submit = solo("a", payload=b"request")
+    submit.resumed.extend((7, 2**32 - 1))
+    await router.send(submit=submit)
+    await served.until(legs=1)
+    assert served.engine.added[0].resumed == (7, 2**32 - 1)
+
+
 async def test_a_prefill_leg_hands_over(served: Served) -> None:
     router = await served.link()
     await router.send(submit=prefill("a.0.p"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from baton.errors import BatonError, Reason
-from tests.wire.http.support import CHAT, TEXT, House, chat, complete, events_of, post
+from tests.wire.http.support import CHAT, TEXT, House, chat, complete, events_of, post, until
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
 
@@ -59,6 +61,40 @@ async def test_prompt_logprobs_are_not_disaggregated(house: House):
     house.heart.script.fail_with = BatonError(Reason.NO_WORKER, "enough seen")
     assert (await complete(house, prompt_logprobs=1)).status_code == 503
     assert not house.heart.requests[0].may_disaggregate
+
+
+async def test_the_prompt_and_its_salt_reach_the_policy(house: House):
+    await complete(house, cache_salt="tenant")
+    (request,), (core,) = house.heart.requests, house.heart.cores
+    assert list(request.tokens) == core.prompt_token_ids
+    assert request.cache_salt == "tenant"
+
+
+@pytest.mark.parametrize(
+    ("body", "resumable"),
+    [
+        ({}, True),
+        ({"temperature": 0, "seed": 3}, True),
+        ({"temperature": 0.7, "seed": 3}, False),
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, False),
+    ],
+)
+async def test_what_another_engine_could_not_go_on_with(house: House, body, resumable: bool):
+    await complete(house, **body)
+    assert house.heart.requests[0].resumable is resumable
+
+
+async def test_the_front_knows_what_it_has_been_given(house: House):
+    house.heart.script.hang, house.heart.script.fail_after = True, 5
+    asking = asyncio.create_task(complete(house))
+    await until(lambda: house.heart.requests)
+    (request,) = house.heart.requests
+    await until(lambda: len(house.front.sent(request.request_id)) == 5)
+    assert list(house.front.sent(request.request_id)) == house.words[:5]
+    assert house.front.sent("unknown") == ()
+    asking.cancel()
+    await asyncio.wait([asking])
+    await until(lambda: not house.heart.live)
 
 
 @pytest.mark.parametrize("stream", [False, True])
