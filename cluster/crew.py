@@ -33,6 +33,7 @@ from cluster.supervision import (
     GiveUp,
     Memory,
     Place,
+    Start,
     Stop,
     Wanted,
     decide,
@@ -58,6 +59,7 @@ class Crew:
         self._deaths = Deaths()
         self._heard_at: dict[WorkerId, float] = {}
         self._drain_s = plan.drain_timeout_s
+        self._asked: set[Start] = set()
 
     def adopt(self, adopted: Adopted) -> None:
         """Takes over a worker that an earlier controller left running."""
@@ -65,6 +67,19 @@ class Crew:
         self._handles[placement.worker_id] = adopted.handle
         self._heard_at[placement.worker_id] = self._time.now()
         self._apply((self._placed(placement),))
+
+    def ask_to_drain(self, worker_id: WorkerId) -> int:
+        """Lets a worker finish what it has, and starts it anew; its incarnation until then.
+
+        Raises BatonError if it is not there to be drained. May be called again.
+        """
+        row = self.table.row(worker_id)
+        if row is None:
+            raise BatonError(Reason.NO_WORKER, f"there is no worker {worker_id}")
+        if row.state is not WorkerState.READY:
+            raise BatonError(Reason.DRAINING, f"{worker_id} is {row.state.value}, not ready")
+        self._asked.add((worker_id, row.incarnation))
+        return row.incarnation
 
     @property
     def complete(self) -> bool:
@@ -92,8 +107,11 @@ class Crew:
 
         Raises StartupError when the first start of the cluster has to be given up.
         """
+        now, limits = self._time.now(), self._plan.limits
+        there = {(row.worker_id, row.incarnation) for row in self.table.rows}
+        self._asked &= there
         actions, self._memory = decide(
-            self.table, self._wanted, self._plan.limits, self._memory, self._time.now()
+            self.table, self._wanted, limits, self._memory, now, asked=self._asked
         )
         for action in actions:
             await self._act(action)

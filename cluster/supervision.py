@@ -13,7 +13,7 @@ there any more means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
@@ -104,7 +104,8 @@ class History:
     retry_at: float
 
 
-_Start = tuple[WorkerId, int]
+Start = tuple[WorkerId, int]
+"""One start of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +115,36 @@ class Memory:
     histories: Mapping[WorkerId, History] = field(default_factory=lambda: MappingProxyType({}))
     was_complete: bool = False
     """Whether every wanted worker was once ready at the same time."""
-    believed: Mapping[_Start, tuple[float, ...]] = field(
+    believed: Mapping[Start, tuple[float, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
     """When accusations by this start of a worker were followed, lately."""
 
 
 def decide(
-    table: Table, wanted: Wanted, limits: Limits, memory: Memory, now: float
+    table: Table,
+    wanted: Wanted,
+    limits: Limits,
+    memory: Memory,
+    now: float,
+    *,
+    asked: Collection[Start] = (),
 ) -> tuple[tuple[Action, ...], Memory]:
-    """The actions that bring the table closer to what is wanted, and the new memory."""
+    """The actions that bring the table closer to what is wanted, and the new memory.
+
+    `asked`: the starts that an operator wants to be drained and replaced.
+    """
     memory = _remembered(table, wanted, limits, memory, now)
     if not memory.was_complete and (error := _hopeless(table, limits, memory)) is not None:
         return (GiveUp(error),), memory
     sentences, memory = _sentences(table, limits, memory, now)
-    ends = chain(_overdue(table, limits, now), sentences, _surplus(table, wanted), _worn_out(table))
+    ends = chain(
+        _overdue(table, limits, now),
+        sentences,
+        _surplus(table, wanted),
+        _asked_for(table, asked),
+        _worn_out(table),
+    )
     return (*_one_each(ends), *_missing(table, wanted, memory, now)), memory
 
 
@@ -160,8 +176,8 @@ def _remembered(table: Table, wanted: Wanted, limits: Limits, memory: Memory, no
 
 
 def _lately(
-    believed: Mapping[_Start, tuple[float, ...]], since: float
-) -> dict[_Start, tuple[float, ...]]:
+    believed: Mapping[Start, tuple[float, ...]], since: float
+) -> dict[Start, tuple[float, ...]]:
     recent = {start: tuple(at for at in times if at > since) for start, times in believed.items()}
     return {start: times for start, times in recent.items() if times}
 
@@ -235,6 +251,12 @@ def _worn_out(table: Table) -> Iterator[Stop]:
         if row.worn_out and row.role not in busy:
             busy.add(row.role)
             yield Stop(row.worker_id, row.incarnation, row.worn_out)
+
+
+def _asked_for(table: Table, asked: Collection[Start]) -> Iterator[Stop]:
+    for row in table.rows:
+        if row.state is WorkerState.READY and (row.worker_id, row.incarnation) in asked:
+            yield Stop(row.worker_id, row.incarnation, "an operator asked for a fresh start")
 
 
 def _one_each(actions: Iterable[DeclareDead | Stop]) -> Iterator[DeclareDead | Stop]:

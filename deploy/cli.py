@@ -26,6 +26,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ask": commands.ask,
     "explain": commands.explain,
     "story": commands.story,
+    "drain": commands.drain,
     "down": commands.down,
     "config show": commands.config_show,
     "config check": commands.config_check,

@@ -23,7 +23,10 @@ from baton.settings import commands as settings_commands
 from cluster.processes import Process
 from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
+from deploy.drain import Patience, workers_of
+from deploy.drain import drain as drain_workers
 from deploy.explain_text import as_text as explain_text
+from deploy.orders import Orders
 from deploy.parser import SHORTCUTS
 from deploy.rundir import RunDir, RunState, run_dir
 from deploy.table import cells_of_page, render
@@ -88,6 +91,23 @@ def _unknown(request_id: str) -> BatonError:
         Reason.INVALID_REQUEST,
         f"no request {request_id!r} is known there; the latest thousand are kept",
     )
+
+
+def drain(args: argparse.Namespace) -> int:
+    """`baton drain`: returns when every worker named is back."""
+    settings = _settings(args)
+    state = _running(args)
+    url = _url(args)
+    orders = Orders(run_dir(settings.cluster.run_dir).orders(state.cluster))
+
+    def page() -> dict[str, Any]:
+        _, found = get_json(url, "/status")
+        return found if isinstance(found, dict) else {}
+
+    names = workers_of(page()) if args.all else args.worker
+    most_s = settings.cluster.drain_timeout_s + settings.engine.start_timeout_s
+    drain_workers(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
+    return 0
 
 
 def down(args: argparse.Namespace) -> int:

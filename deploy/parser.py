@@ -23,6 +23,10 @@ _EXPLAIN = """examples:
 _STORY = """examples:
   baton story cmpl-4f1c0a2b               the id in an answer, or a part of it
 """
+_DRAIN = """examples:
+  baton drain decode-0                    it finishes what it has and is started anew
+  baton drain --all                       every worker, one after the other: a rolling restart
+"""
 _CONFIG = """examples:
   baton config show                 what differs from the defaults
   baton config show --all           every setting with its meaning: a file to start from
@@ -60,6 +64,7 @@ def build() -> argparse.ArgumentParser:
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
     _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
     _story(_add(commands, "story", "tell the life of a request, step by step", _STORY))
+    _drain(_add(commands, "drain", "let workers finish, and start them anew", _DRAIN))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
@@ -116,6 +121,14 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, metavar="T", help="0 = greedy")
     parser.add_argument("--chat", action="store_true", help="ask as a chat message")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _drain(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument("worker", nargs="*", default=[], metavar="WORKER", help="such as decode-0")
+    whom.add_argument("--all", action="store_true", help="all of them, one after the other")
 
 
 def _story(parser: argparse.ArgumentParser) -> None:

@@ -144,6 +144,7 @@ def _member(member: Any) -> dict[str, Any]:
         "state": member.state.value,
         "detail": member.detail,
         "restarts": member.restarts,
+        "incarnation": member.info.incarnation if member.info else None,
         "address": member.info.address if member.info else None,
         "pid": member.info.pid if member.info else None,
         "engine_pid": member.info.engine_pid if member.info else None,

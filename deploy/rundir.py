@@ -58,6 +58,10 @@ class RunDir:
         """Where the logs of a cluster's workers are kept when something went wrong."""
         return self.path / "logs" / cluster
 
+    def orders(self, cluster: str) -> Path:
+        """Where a running cluster is told what to do."""
+        return self.path / f"{cluster}.orders"
+
     def read(self, cluster: str) -> RunState | None:
         """The state of a cluster, dead or alive; None if there is none that can be read."""
         try:

@@ -11,12 +11,12 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baton.errors import BatonError, StartupError, StartupFault
-from baton.ids import RouterId
+from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.ids import RouterId, WorkerId
 from baton.log import configure_logging
 from baton.settings import PoolSettings, Settings
 from baton.tasks import Tasks
@@ -32,6 +32,7 @@ from cluster.ray_runtime import (
     start_or_join,
 )
 from deploy.model import resolved
+from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
 from deploy.table import Screen
 
@@ -145,9 +146,12 @@ async def _run(launch: Launch, runtime: RayRuntime, record: Record) -> int:
     controller = Controller(_factory(launch, runtime), plan, watcher.show)
     async with Tasks("serve") as tasks:
         running = tasks.spawn(_quietly(controller), "run the cluster")
+        orders = Orders(launch.home.orders(launch.settings.cluster.name))
+        tasks.spawn(_obey(controller, orders), "orders", eternal=True)
         _on_signals(_Signals(controller, running, launch.screen).arrived)
         with launch.screen:
             await asyncio.wait((running,))
+        orders.close()
         await controller.kill()
     if running.cancelled():
         launch.screen.say("killed")
@@ -166,6 +170,18 @@ async def _quietly(controller: Controller) -> Exception | None:
     except (StartupError, BatonError) as error:
         return error
     return None
+
+
+async def _obey(controller: Controller, orders: Orders) -> None:
+    def obey(order: Mapping[str, Any]) -> Mapping[str, Any]:
+        if order.get("do") != "drain":
+            raise BatonError(Reason.UNSUPPORTED, f"nobody knows how to {order.get('do')!r}")
+        worker_id = WorkerId(str(order["worker_id"]))
+        return {"incarnation": controller.crew.ask_to_drain(worker_id)}
+
+    while True:
+        orders.take(obey)
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 class _Signals:

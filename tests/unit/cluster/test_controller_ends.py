@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from baton.errors import BatonError
+from baton.ids import WorkerId
 from cluster.processes import Process
 from tests.unit.cluster.samples import agent
 from tests.unit.cluster.world import World
@@ -83,4 +85,20 @@ async def test_a_worn_out_worker_is_drained_and_started_anew(world: World) -> No
     order = [book.index(f"decode-0 {what}") for what in ("drain", "stop", "killed")]
     assert order == sorted(order)
     await world.serving()
+    assert world.restarts("decode-0") == 1
+
+
+async def test_an_operator_has_a_worker_drained_and_started_anew(world: World) -> None:
+    crew = world.controller.crew
+    with pytest.raises(BatonError, match="no worker nobody"):
+        crew.ask_to_drain(WorkerId("nobody"))
+    await world.serving()
+    first = world.factory.handles["decode-0"]
+    assert [crew.ask_to_drain(WorkerId("decode-0")) for _ in range(2)] == [1, 1]
+    await world.until(lambda: world.restarts("decode-0") == 1)
+    assert not first.alive
+    await world.serving()
+    for _ in range(20):
+        await world.controller.step()
+        await world.controller.wait(0.01)
     assert world.restarts("decode-0") == 1

@@ -160,6 +160,13 @@ def test_the_surplus_is_stopped_once_and_may_return() -> None:
     assert again.placement.incarnation == 2
 
 
+def test_what_an_operator_asks_for_is_one_start_and_only_when_ready() -> None:
+    table = ready(started(), D, 0.0)
+    (action,) = decide(table, ONE_EACH, LIMITS, LATER, 1.0, asked={(D, 1), (P, 1), (D, 7)})[0]
+    assert (action.worker_id, action.incarnation) == (D, 1)
+    assert decide(table, ONE_EACH, LIMITS, LATER, 1.0, asked={(D, 2)})[0] == ()
+
+
 def test_two_workers_never_share_a_core() -> None:
     table = ready(started(), D, 0.0)
     table = apply(table, WorkerStopped(P, 1, 1.0))

@@ -1,0 +1,71 @@
+"""A rolling restart, one worker after the other, with what people see of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from baton.errors import BatonError, Reason
+from deploy.drain import Patience, drain, workers_of
+
+
+class Cluster:
+    """Answers orders, and moves on by one state each time somebody looks."""
+
+    def __init__(self, *states: tuple[str, int]) -> None:
+        self.states = list(states)
+        self.ordered: list[str] = []
+        self.left = 3
+
+    def give(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        if order["worker_id"] == "nobody":
+            raise BatonError(Reason.NO_WORKER, "there is no worker nobody")
+        self.ordered.append(order["worker_id"])
+        return {"incarnation": 1}
+
+    def page(self) -> dict[str, Any]:
+        state, incarnation = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        member = {"worker_id": "d", "state": state, "incarnation": incarnation, "detail": "why"}
+        load = {"running": 2, "waiting": 1}
+        return {"members": [member], "workers": [{"worker_id": "d", "load": load}]}
+
+
+def run(cluster: Cluster, *names: str, most_s: float = 100.0) -> list[str]:
+    said: list[str] = []
+    passed = [0.0]
+
+    def pause(seconds: float) -> None:
+        passed[0] += seconds
+
+    patience = Patience(most_s, pause, lambda: passed[0])
+    drain(names, cluster, cluster.page, said.append, patience)
+    return said
+
+
+def test_each_change_is_said_once_until_a_later_start_is_ready() -> None:
+    states = [("ready", 1), ("draining", 1), ("draining", 1), ("starting", 2), ("ready", 2)]
+    assert run(Cluster(*states), "d") == [
+        "d: asked",
+        "d: draining, 3 requests left",
+        "d: starting, why",
+        "d: ready",
+    ]
+
+
+def test_one_after_the_other() -> None:
+    cluster = Cluster(("ready", 2))
+    run(cluster, "d", "d")
+    assert cluster.ordered == ["d", "d"]
+    assert workers_of(cluster.page()) == ["d"]
+
+
+def test_a_worker_that_does_not_come_back_is_an_error() -> None:
+    with pytest.raises(BatonError, match="not back after 5 s: starting, why"):
+        run(Cluster(("starting", 2)), "d", most_s=5)
+
+
+def test_who_is_not_there_is_an_error() -> None:
+    with pytest.raises(BatonError, match="no worker nobody"):
+        run(Cluster(("ready", 1)), "nobody")
+    with pytest.raises(BatonError, match="not listed"):
+        run(Cluster(("ready", 1)), "e", most_s=1)
