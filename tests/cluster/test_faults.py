@@ -1,0 +1,93 @@
+"""One prefill worker, two decode workers: a stream outlives the engine that generates it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.leftovers import mark
+from benchmarks.served import Served, serving
+from tests.cluster.asking import BACK_S, inflight, lives, serves, status, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+OPTIONS = [
+    *("--decode", "2"),
+    # Equal answers need equal numbers, and a bfloat16 rounds most near ties away differently.
+    *("--set", "model.dtype=float32"),
+    *("--set", "router.disaggregate=always"),
+    *("--set", "cluster.restart_backoff_s=0.2"),
+]
+TOKENS, KILLED_AFTER = 150, 30
+BODY = {
+    "model": "baton-demo",
+    "prompt": "def tokenize(text):\n",
+    "max_tokens": TOKENS,
+    "temperature": 0,
+    "ignore_eos": True,
+    "return_token_ids": True,
+}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    run_mark = mark()
+    with serving(OPTIONS, tmp_path, run_mark.environment) as one:
+        until(lambda: serves(one), BACK_S, "service")
+        yield one
+    assert one.process.returncode == 0, "\n".join(one.lines[-30:])
+    assert run_mark.left() == []
+
+
+def _pieces(served: Served) -> Iterator[dict[str, Any]]:
+    """What a stream brings, with the request's id in each piece."""
+    body = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+    with httpx.stream("POST", f"{served.url}/v1/completions", json=body, timeout=60) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def _decoder(served: Served, request_id: str) -> dict[str, Any]:
+    """The worker that a request's tokens come from, as the cluster sees it."""
+    plan = httpx.get(f"{served.url}/explain/{request_id}").json()["plans"][-1]
+    members = status(served)["members"]
+    found: dict[str, Any] = next(m for m in members if m["worker_id"] == plan["decode"])
+    return found
+
+
+def test_a_stream_goes_on_after_its_engine_was_killed(served: Served) -> None:
+    whole = httpx.post(f"{served.url}/v1/completions", json=BODY, timeout=60).json()
+    expected = whole["choices"][0]
+    assert len(expected["token_ids"]) == TOKENS
+    text, tokens, usage = "", list[int](), {}
+    killed: dict[str, Any] = {}
+    for piece in _pieces(served):
+        assert "error" not in piece, piece
+        usage = piece.get("usage") or usage
+        for choice in piece["choices"]:
+            text += choice["text"]
+            tokens += choice["token_ids"] or []
+        if len(tokens) >= KILLED_AFTER and not killed:
+            killed = _decoder(served, piece["id"])
+            os.kill(killed["engine_pid"], signal.SIGKILL)
+    assert killed
+    plans = httpx.get(f"{served.url}/explain/{piece['id']}").json()["plans"]
+    assert plans[-1]["decode"] != killed["worker_id"], "it went on elsewhere"
+    assert tokens == expected["token_ids"]
+    assert text == expected["text"]
+    assert usage == whole["usage"]
+    until(lambda: inflight(served) == 0, 10, "nothing is left in the router")
+    until(lambda: not lives(killed["engine_pid"]), 10, "the old engine is gone")
+    until(lambda: _all_ready(served), BACK_S, "a new one")
+
+
+def _all_ready(served: Served) -> bool:
+    return all(member["state"] == "ready" for member in status(served)["members"])
