@@ -15,7 +15,7 @@ class SoloRole:
     computes_prompt = True
 
     def request(self, engine: Engine, intake: Intake) -> Request:
-        return engine.decode_request(intake.payload, intake.leg_id, None)
+        return engine.decode_request(intake.payload, intake.leg_id, None, intake.resumed)
 
     def handed(self, engine: Engine, output: Output) -> Handed:
         raise BatonError(Reason.INTERNAL, "this leg hands nothing over")
@@ -36,7 +36,7 @@ class DecodeRole(SoloRole):
         if intake.ticket is None:
             raise BatonError(Reason.INVALID_REQUEST, "a decode leg needs a ticket")
         params = self._handoff.decode_params(intake.ticket)
-        return engine.decode_request(intake.payload, intake.leg_id, params)
+        return engine.decode_request(intake.payload, intake.leg_id, params, intake.resumed)
 
     def failure(self, end: LegEnd, had_output: bool) -> tuple[str, str]:
         # Before the first token the engine has done nothing but fetch the KV.

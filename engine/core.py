@@ -36,6 +36,7 @@ from engine.inside import (
 )
 from engine.ports import EngineFacts, LegEnd, Step, StepStats
 from engine.preflight import GIB
+from engine.resuming import RESUMED_KEY, check_resumed
 from engine.step_work import StepReader, unpacked
 from engine.transfers import ReportReader
 from kv_transfer.report import TransferReport
@@ -161,9 +162,15 @@ class EngineCore:
         return self._facts
 
     def prefill_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any]
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any],
+        resumed: Sequence[int] = (),
     ) -> EngineCoreRequest:
-        request = self._decode(payload, leg_id)
+        request = self._decode(payload, leg_id, resumed)
+        if resumed:
+            request.prompt_token_ids = [*(request.prompt_token_ids or ()), *resumed]
         request.sampling_params = SamplingParams(
             n=1, max_tokens=1, temperature=0.0, extra_args={"kv_transfer_params": dict(kv_params)}
         )
@@ -172,18 +179,28 @@ class EngineCore:
         return request
 
     def decode_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any] | None
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any] | None,
+        resumed: Sequence[int] = (),
     ) -> EngineCoreRequest:
-        request = self._decode(payload, leg_id)
+        request = self._decode(payload, leg_id, resumed)
         params = request.sampling_params
-        if kv_params is not None and params is not None:
-            params.extra_args = {
-                **(params.extra_args or {}),
-                "kv_transfer_params": dict(kv_params),
-            }
+        assert params is not None
+        extra = {k: v for k, v in (params.extra_args or {}).items() if k != RESUMED_KEY}
+        if kv_params is not None:
+            extra["kv_transfer_params"] = dict(kv_params)
+        if resumed:
+            extra[RESUMED_KEY] = list(resumed)
+            # The client has them: they came with the first token.
+            params.prompt_logprobs = None
+        params.extra_args = extra or None
         return request
 
-    def _decode(self, payload: Sequence[bytes], leg_id: str) -> EngineCoreRequest:
+    def _decode(
+        self, payload: Sequence[bytes], leg_id: str, resumed: Sequence[int]
+    ) -> EngineCoreRequest:
         try:
             request: EngineCoreRequest = self._decoder.decode(payload)
         except (msgspec.MsgspecError, ValueError, IndexError) as error:
@@ -191,6 +208,8 @@ class EngineCore:
         if request.sampling_params is None:
             raise BatonError(Reason.UNSUPPORTED, "only generation is served")
         request.request_id = leg_id
+        if resumed:
+            check_resumed(request, resumed, self._facts)
         return request
 
     async def add(self, request: EngineCoreRequest) -> None:
@@ -255,6 +274,7 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: byt
         vllm_version=vllm.__version__,
         pid=manager.processes[0].pid if manager is not None else 0,
         transfer_endpoint=endpoint,
+        vocabulary=config.model_config.get_vocab_size(),
     )
 
 

@@ -36,8 +36,10 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.request import Request
+from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
 from engine.block_names import BlockNames
+from engine.resuming import resumed_in
 from engine.step_work import (
     STEP_KEY,
     StepMeter,
@@ -78,6 +80,7 @@ class ReportingExecutor:
 
     def initialize_from_config(self, kv_cache_configs: Any) -> Any:
         self._report.phase("allocating KV cache and warming up")
+        self.collective_rpc("begin_with_resumed")  # type: ignore[attr-defined]
         return super().initialize_from_config(kv_cache_configs)  # type: ignore[misc]
 
 
@@ -105,8 +108,27 @@ class BatonMultiprocExecutor(ReportingExecutor, MultiprocExecutor):
     """One process per device of a tensor-parallel group."""
 
 
+class ResumedState(CachedRequestState):
+    """A request as vLLM's first model runner knows it, with the outputs it is resumed with."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output_token_ids:
+            self.output_token_ids.extend(resumed_in(self.sampling_params))
+
+
 class DeviceWorkerExtension:
     """What Baton adds to vLLM's worker of each device."""
+
+    vllm_config: Any
+
+    def begin_with_resumed(self) -> None:
+        """Let requests have outputs when they come."""
+        # The second runner is told all tokens of a new request; the first one only the prompt's.
+        if not self.vllm_config.use_v2_model_runner:
+            from vllm.v1.worker import gpu_model_runner
+
+            gpu_model_runner.CachedRequestState = ResumedState
 
     def hear_peers_dead(self, agents: list[str]) -> None:
         """Pass on to the KV connector that the engines with these agents have ended."""
@@ -193,6 +215,7 @@ class BatonSchedulerMixin:
             return
         # A client may ask for events of blocks that it merely reuses. They look like new ones.
         request.kv_cache_report_mode = "incremental"
+        _resume(request)
         super().add_request(request)  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
@@ -226,6 +249,15 @@ class BatonSchedulerMixin:
             **(stats.kv_connector_stats or {}),
             STEP_KEY: to_plain(report),
         }
+
+
+def _resume(request: Request) -> None:
+    resumed = resumed_in(request.sampling_params)
+    if resumed:
+        request.append_output_token_ids(resumed)
+        # Its first computation is held against the prompt's length by an assertion, and what is
+        # cached of it may reach into the outputs.
+        request.prefill_stats = None
 
 
 def _names(scheduler: Any) -> BlockNames:

@@ -69,6 +69,8 @@ class EngineFacts:
     pid: int
     transfer_endpoint: bytes = b""
     """What the KV connector published for its peers; empty for connectors that publish nothing."""
+    vocabulary: int = 0
+    """The model's tokens are the numbers below this one; 0 = unknown."""
 
 
 class Request(Protocol):
@@ -84,17 +86,31 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts: ...
 
     def prefill_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any]
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any],
+        resumed: Sequence[int] = (),
     ) -> Request:
         """The request reduced to computing its prompt: one greedy token, which nobody reads.
 
-        Raises BatonError INVALID_REQUEST when the payload cannot be decoded.
+        `resumed` are tokens of the answer, computed as if they were part of the prompt. Raises
+        BatonError: INVALID_REQUEST when the payload cannot be decoded, and for an answer that
+        cannot go on after these tokens what `resuming` says.
         """
 
     def decode_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any] | None
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any] | None,
+        resumed: Sequence[int] = (),
     ) -> Request:
-        """The request as it came, with its KV's whereabouts, or without them to compute here."""
+        """The request as it came, with its KV's whereabouts, or without them to compute here.
+
+        It goes on after the tokens `resumed` as if the engine had generated them. Raises as
+        `prefill_request` does.
+        """
 
     async def add(self, request: Request) -> None: ...
 

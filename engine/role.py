@@ -18,6 +18,8 @@ class Intake:
     payload: tuple[bytes, ...]
     prompt_tokens: int
     ticket: Ticket | None
+    resumed: tuple[int, ...] = ()
+    """Tokens of the answer that the client has already; part of `prompt_tokens`."""
 
 
 def intake_of(submit: wire.Submit) -> Intake:
@@ -26,7 +28,13 @@ def intake_of(submit: wire.Submit) -> Intake:
     if submit.HasField("ticket"):
         t = submit.ticket
         ticket = Ticket(t.ticket_id, t.epoch, t.deadline_s, t.handed, t.peer)
-    return Intake(submit.leg_id, tuple(submit.request), submit.prompt_tokens, ticket)
+    return Intake(
+        submit.leg_id,
+        tuple(submit.request),
+        submit.prompt_tokens,
+        ticket,
+        tuple(submit.resumed),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from baton.messages import Dispatch, Ticket
 from baton.settings.model import KvTransferSettings
 from kv_transfer.push import BatonPush
-from kv_transfer.vllm_nixl import VllmNixlPull, VllmNixlPush
+from kv_transfer.vllm_nixl import VllmNixl, VllmNixlPull, VllmNixlPush
 
 
 class Handoff(Protocol):
@@ -45,6 +45,12 @@ class Handoff(Protocol):
     def decode_params(self, ticket: Ticket) -> dict[str, Any]:
         """`kv_transfer_params` of the decode leg. Raises BatonError TRANSFER_FAILED for a ticket
         that names nothing."""
+
+
+def reaches_resumed(handoff: Handoff) -> bool:
+    """Whether the KV of outputs that a request is resumed with is handed over, too."""
+    # vLLM's connectors expect exactly the prompt's: given more, decode reads the wrong blocks.
+    return not isinstance(handoff, VllmNixl)
 
 
 def handoff_for(settings: KvTransferSettings) -> Handoff:

@@ -46,6 +46,7 @@ class _Leg:
     key: TicketKey
     kind: str
     prompt_tokens: int
+    """With the outputs that it is resumed with: all whose KV is handed over."""
     by_layer: bool = True
     begun: bool = False
     admitted: bool = False
@@ -95,19 +96,19 @@ class SchedulingSide:
             return
         key = TicketKey(params["ticket"], params["epoch"])
         by_layer = params.get("stream", self._stream) == "layer"
-        leg = _Leg(key, params["baton"], request.num_prompt_tokens, by_layer)
+        leg = _Leg(key, params["baton"], request.num_tokens, by_layer)
         self._legs[request.request_id] = leg
         opened = OpenSource if leg.kind == PREFILL else OpenTarget
         peer = base64.b64decode(params["peer"])
         self._orders.at_once.append(opened(key, request.request_id, peer))
 
     def matched_tokens(self, request: Any, computed_tokens: int) -> tuple[int | None, bool]:
-        """(prompt tokens that will come from prefill, whether they come later). None = ask again:
+        """(tokens whose KV will come from prefill, whether it comes later). None = ask again:
         blocks reserved before prefill has begun would only wait in its queue."""
         leg = self._legs.get(request.request_id)
         if leg is None or leg.kind != DECODE or leg.settled or leg.registered:
             return 0, False
-        count = request.num_prompt_tokens - computed_tokens
+        count = leg.prompt_tokens - computed_tokens
         if count <= 0:
             return 0, False
         return (count, True) if leg.admitted else (None, False)

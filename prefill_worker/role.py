@@ -5,7 +5,7 @@ from __future__ import annotations
 from baton.errors import BatonError, Reason
 from engine.ports import Engine, LegEnd, Output, Request
 from engine.role import Handed, Intake
-from kv_transfer.handoff import Handoff
+from kv_transfer.handoff import Handoff, reaches_resumed
 
 
 class PrefillRole:
@@ -21,7 +21,9 @@ class PrefillRole:
         if intake.ticket is None:
             raise BatonError(Reason.INVALID_REQUEST, "a prefill leg needs a ticket")
         params = self._handoff.prefill_params(intake.ticket)
-        return engine.prefill_request(intake.payload, intake.leg_id, params)
+        # Otherwise the decode worker computes them itself: they are few beside a prompt.
+        resumed = intake.resumed if reaches_resumed(self._handoff) else ()
+        return engine.prefill_request(intake.payload, intake.leg_id, params, resumed)
 
     def handed(self, engine: Engine, output: Output) -> Handed:
         handed = self._handoff.handed(engine.kv_params(output))

@@ -27,8 +27,12 @@ LAST = "test_worker_death.py"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark this folder's tests and put the ones that kill engines last."""
-    mine = mark(items, HERE)
-    order = iter(sorted(mine, key=lambda item: item.path.name == LAST))
+    put_last(LAST, mark(items, HERE), items)
+
+
+def put_last(name: str, mine: list[pytest.Item], items: list[pytest.Item]) -> None:
+    """Let the tests of one file come after all others of a folder."""
+    order = iter(sorted(mine, key=lambda item: item.path.name == name))
     items[:] = [next(order) if item in mine else item for item in items]
 
 

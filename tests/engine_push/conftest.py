@@ -10,14 +10,16 @@ import pytest_asyncio
 
 from benchmarks.engines import WITH_PUSH, ClusterOfTwo, gone_within
 from benchmarks.legs import PushPair
-from tests.engine.conftest import Reference, mark, started, the_reference
+from tests.engine.conftest import Reference, mark, put_last, started, the_reference
 
 HERE = Path(__file__).parent
+LAST = "test_push.py"
+"""Leaves no prefill worker behind for others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark this folder's tests."""
-    mark(items, HERE)
+    """Mark this folder's tests and put the ones that kill engines last."""
+    put_last(LAST, mark(items, HERE), items)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ class FakeRequest:
     payload: tuple[bytes, ...]
     kind: str
     kv_params: Mapping[str, Any] | None
+    resumed: tuple[int, ...] = ()
 
 
 @dataclass
@@ -60,14 +61,22 @@ class FakeEngine:
     shut_down: bool = False
 
     def prefill_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any]
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any],
+        resumed: Sequence[int] = (),
     ) -> FakeRequest:
-        return self._request(payload, leg_id, "prefill", kv_params)
+        return self._request(payload, leg_id, "prefill", kv_params, resumed)
 
     def decode_request(
-        self, payload: Sequence[bytes], leg_id: str, kv_params: Mapping[str, Any] | None
+        self,
+        payload: Sequence[bytes],
+        leg_id: str,
+        kv_params: Mapping[str, Any] | None,
+        resumed: Sequence[int] = (),
     ) -> FakeRequest:
-        return self._request(payload, leg_id, "decode", kv_params)
+        return self._request(payload, leg_id, "decode", kv_params, resumed)
 
     def _request(
         self,
@@ -75,10 +84,11 @@ class FakeEngine:
         leg_id: str,
         kind: str,
         kv_params: Mapping[str, Any] | None,
+        resumed: Sequence[int],
     ) -> FakeRequest:
         if GARBAGE in payload:
             raise BatonError(Reason.INVALID_REQUEST, "unreadable request")
-        return FakeRequest(leg_id, tuple(payload), kind, kv_params)
+        return FakeRequest(leg_id, tuple(payload), kind, kv_params, tuple(resumed))
 
     async def add(self, request: FakeRequest) -> None:
         if self.refuse_add is not None:

@@ -5,9 +5,24 @@ from __future__ import annotations
 import pytest
 
 from baton.errors import BatonError, Reason
+from baton.settings import KvTransferSettings
 from baton.wire import worker_pb2 as wire
 from engine.ports import LegEnd, StepStats
-from tests.fakes.engine import FACTS, GARBAGE, FakeOutput, broken, last, token
+from engine.role import intake_of
+from kv_transfer.handoff import reaches_resumed
+from kv_transfer.push import BatonPush
+from kv_transfer.vllm_nixl import VllmNixlPull
+from prefill_worker import PrefillRole
+from tests.fakes.engine import (
+    FACTS,
+    GARBAGE,
+    FakeEngine,
+    FakeOutput,
+    FakeRequest,
+    broken,
+    last,
+    token,
+)
 from tests.fakes.worker import HANDED, House, decode, prefill, solo
 from tests.unit.engine.hearing import ends, everything, is_empty, news, step
 
@@ -37,6 +52,26 @@ async def test_each_kind_reaches_the_engine_as_its_role_shapes_it() -> None:
     ]
     assert house.worker.load().waiting == 3
     assert house.worker.load().queued_prompt_tokens == 30
+
+
+async def test_what_is_resumed_reaches_the_engine() -> None:
+    house = House()
+    link = house.worker.open_link("r")
+    for submit in (prefill("a.0.p"), decode("a.0.d"), solo("b.0.s"), solo("c.0.s")):
+        if submit.leg_id != "c.0.s":
+            submit.resumed.extend((4, 5))
+        await house.worker.submit(link, submit)
+    assert [r.resumed for r in house.engine.added] == [(4, 5), (4, 5), (4, 5), ()]
+
+
+async def test_vllms_connectors_hand_over_the_prompt_alone() -> None:
+    handoff = VllmNixlPull(lease_s=30, ucx_tls=None)
+    submit = prefill("a.0.p")
+    submit.resumed.extend((4, 5))
+    found = PrefillRole(handoff).request(FakeEngine(), intake_of(submit))
+    assert isinstance(found, FakeRequest)
+    assert found.resumed == ()
+    assert reaches_resumed(BatonPush(KvTransferSettings()))
 
 
 def ticketless(submit: wire.Submit) -> wire.Submit:

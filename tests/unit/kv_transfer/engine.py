@@ -48,7 +48,7 @@ class Request:
     """As far as the connector looks at it."""
 
     request_id: str
-    num_prompt_tokens: int
+    num_tokens: int
     kv_transfer_params: dict[str, Any] | None
 
 

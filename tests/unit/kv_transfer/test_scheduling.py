@@ -177,6 +177,14 @@ def test_decode_asks_for_what_it_does_not_hold(tokens: int, own: int) -> None:
     assert engine.idle() == IDLE
 
 
+def test_what_a_leg_arrives_with_is_handed_over_and_nothing_later() -> None:
+    engine, request = decode(10)
+    request.num_tokens += 3
+    engine.side.admitted("d")
+    assert engine.side.matched_tokens(request, 4) == (6, True)
+    assert engine.side.matched_tokens(request, 12) == (0, False)
+
+
 def test_decode_that_holds_the_whole_prompt_is_not_kept_waiting() -> None:
     engine, request = decode(8)
     assert engine.side.matched_tokens(request, 8) == (0, False)

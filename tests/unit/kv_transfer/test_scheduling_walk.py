@@ -53,7 +53,7 @@ class Walk:
         self.check()
 
     def step(self, life: Life, amount: int) -> None:
-        left = life.request.num_prompt_tokens - life.computed
+        left = life.request.num_tokens - life.computed
         tokens = min(amount, left) or 1
         request_id, before = life.request.request_id, life.computed
         life.computed += tokens
