@@ -97,6 +97,15 @@ def test_the_price_grows_with_the_backlog_and_is_bounded() -> None:
     assert prices[-1] == 8.0
 
 
+def test_an_idle_worker_repeats_work_at_no_cost_to_anybody() -> None:
+    hot = [price((q, 0.0), 0b11, RULES, exact=True) for q in (0.0, 3.0, 30.0)]
+    assert hot == [RULES.price_min_exact] * 3
+    assert price((3.0, 3.0), 0b11, RULES, exact=True) > RULES.price_min_exact
+    tight, levels = Rules(slo_s=1.0), ((9_000, 0b01),)
+    at = price((8.0, 0.0), 0b11, tight, exact=True)
+    assert chosen(prompt(), pool(8.0, 0.0), levels, at_price=at, rules=tight).worker == 1
+
+
 def test_asking_homes_first_and_deciding_on_their_word() -> None:
     choice = chosen(prompt(homes=(2, 1, 0)), pool(0.1, 0.2, 0.3, 0.0, fresh=False))
     asked = whom_to_ask((2, 1, 0), choice, most=3)
