@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from baton.messages import WorkerInfo
-from baton.settings import KvTransferSettings, Settings, extend_process_environ
+from baton.settings import KvTransferSettings, Settings
 from benchmarks import forked, reference
 from deploy.model import model_path
 from engine import preflight
@@ -60,13 +59,6 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
     _own_resource_tracker()
     if setup.forked:
         forked.fork_engines()
-    with tempfile.TemporaryDirectory(prefix="baton-sockets-") as sockets:
-        # vLLM makes three for each engine, and removes none.
-        extend_process_environ({"VLLM_RPC_BASE_PATH": sockets})
-        _serve(control, name, role, index, setup)
-
-
-def _serve(control: Connection, name: str, role: str, index: int, setup: Setup) -> None:
     from deploy.worker_process import WorkerProcess
 
     settings = Settings.model_validate({**setup.settings, "kv_transfer": setup.transfer})

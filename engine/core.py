@@ -7,6 +7,7 @@ process that imports this must have set `engine_environment` before.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.settings import extend_process_environ
 from baton.settings.model import Settings
 from engine.inside import (
     BatonAsyncScheduler,
@@ -149,7 +151,7 @@ class EngineCore:
         open_report(report)
         config = await asyncio.to_thread(engine_config, spec)
         try:
-            client = await asyncio.to_thread(_start_client, config)
+            client = await _started(config)
             endpoint = read_report(report).endpoint
         except (RuntimeError, TimeoutError) as error:
             raise startup_error(read_report(report)) from error
@@ -253,6 +255,16 @@ class EngineCore:
 
     def shutdown(self, timeout_s: float) -> None:
         self._client.shutdown(timeout=timeout_s)
+
+
+async def _started(config: VllmConfig) -> AsyncMPClient:
+    """The engine process, its sockets' names in a folder that is gone once both ends have met.
+
+    vLLM leaves them, and the name of a store, in the temporary folder; killed processes would too.
+    """
+    with tempfile.TemporaryDirectory(prefix="baton-engine-") as folder:
+        extend_process_environ({"VLLM_RPC_BASE_PATH": folder})
+        return await asyncio.to_thread(_start_client, config)
 
 
 def _start_client(config: VllmConfig) -> AsyncMPClient:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vllm import envs
 from vllm.config.kv_events import KVEventsConfig
 from vllm.distributed.kv_events import (
     MEDIUM_GPU,
@@ -102,6 +103,13 @@ def _nameless_locks() -> Iterator[None]:
 
 class BatonUniProcExecutor(ReportingExecutor, UniProcExecutor):
     """The model in the engine process itself: one device."""
+
+    def _distributed_args(self) -> tuple[str, int, int]:
+        method, rank, local_rank = super()._distributed_args()
+        if method.startswith("file:"):
+            # Beside the engine's sockets, which go once it is ready: vLLM's own stays for ever.
+            method = f"file://{envs.VLLM_RPC_BASE_PATH}/store-{os.getpid()}"
+        return method, rank, local_rank
 
 
 class BatonMultiprocExecutor(ReportingExecutor, MultiprocExecutor):
