@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
@@ -67,8 +68,10 @@ def work(control: Connection, name: str, role: str, index: int, setup: Setup) ->
     worker = WorkerProcess(dump, name, 1, role, index, found.digest)
     worker.choose_handoff = setup.handoff or handoff_for
     worker.start()
-    while control.recv() == "progress":
-        control.send(worker.progress())
+    # Whoever asked may be gone: the engine must not outlive it.
+    with contextlib.suppress(EOFError):
+        while control.recv() == "progress":
+            control.send(worker.progress())
     worker.stop(STOP_S)
 
 

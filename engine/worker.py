@@ -278,7 +278,7 @@ class Worker:
     # -- state
 
     def load(self) -> WorkerLoad:
-        return self._tally.load(self._draining, self._outlook.queue_s())
+        return self._tally.load(self._draining or self._failed is not None, self._outlook.queue_s())
 
     def heartbeat(self) -> None:
         """Tell every router the load; call at least each second. Finds a stuck engine."""

@@ -71,11 +71,13 @@ def explanation(pool: Pool, case: Case) -> Explanation:
 def _prefill(pool: Pool, sending: Sending) -> PrefillPart:
     choice = sending.choice
     weighed = (
-        Weighed(pool.slots.worker(c.worker), round(c.cached_tokens), c.queue_s, c.ttft_s, c.cost_s)
+        Weighed(worker, round(c.cached_tokens), c.queue_s, c.ttft_s, c.cost_s)
         for c in choice.candidates
+        if (worker := pool.slots.worker(c.worker)) is not None
     )
+    (chosen,) = pool.names([choice.worker])
     return PrefillPart(
-        pool.slots.worker(choice.worker),
+        chosen,
         choice.why.value,
         choice.price,
         sending.fresh,

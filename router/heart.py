@@ -167,6 +167,7 @@ class Heart:
         for request_id in self._ledger.due(now):
             self._feed_id(request_id, life.DeadlinePassed(cause="tick", at_s=now))
         self._carry_out([*self._planner.tick(now), *self._placing.tick(now)])
+        self._watch.begins(now)
         for peer in self._registry.peers():
             self._look_at(peer, now)
 

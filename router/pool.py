@@ -23,6 +23,8 @@ from router.policy.types import PolicyRules
 from router.registry import Peer, Registry
 from router.slots import Slots
 
+_Slotted = list[tuple[int, Peer]]
+
 
 class Pool:
     """Reads loads from the registry; owns the rest."""
@@ -36,8 +38,8 @@ class Pool:
         self.outlook = Outlook()
         self._ringed: tuple[WorkerId | None, ...] = ()
         self._state = State((), 0, fresh=False)
-        self._prefillers: list[tuple[int, Peer]] = []
-        self._decoders: list[Peer] = []
+        self._prefillers: _Slotted = []
+        self._decoders: _Slotted = []
         self._without: WorkerId | None = None
 
     # --- membership -------------------------------------------------------------------------------
@@ -52,10 +54,9 @@ class Pool:
         for worker_id in now:
             self.slots.take(worker_id)
         self.outlook.size(len(self.slots))
-        self._decoders = [p for p in now.values() if p.info.role is Role.DECODE]
-        self._prefillers = [
-            (self.slots.take(name), p) for name, p in now.items() if p.info.role is Role.PREFILL
-        ]
+        slotted = [(self.slots.take(name), peer) for name, peer in now.items()]
+        self._decoders = [one for one in slotted if one[1].info.role is Role.DECODE]
+        self._prefillers = [one for one in slotted if one[1].info.role is Role.PREFILL]
         return self._new_rings()
 
     def lost(self, peer: Peer) -> int | None:
@@ -110,12 +111,10 @@ class Pool:
     def state(self, now: float) -> State:
         """The prefill workers now; `match` answers for the same moment."""
         queue_s, mask, oldest = [0.0] * len(self.slots), 0, now
-        most = self._rules.max_queued_prefill_requests
-        for slot, peer in self._prefillers:
-            if self._takes(peer, most):
-                queue_s[slot] = peer.queue_s(now)
-                mask |= 1 << slot
-                oldest = min(oldest, peer.heard_at or 0.0, self.caches.known_at(slot))
+        for slot, peer in self._best(self._prefillers, self._rules.max_queued_prefill_requests):
+            queue_s[slot] = peer.queue_s(now)
+            mask |= 1 << slot
+            oldest = min(oldest, peer.heard_at or 0.0, self.caches.known_at(slot))
         # A clock that jumps back makes everything fresh for as long as workers take to report.
         fresh = now - oldest <= self._view_max_age_s
         self._state = State(queue_s, mask, fresh)
@@ -128,19 +127,25 @@ class Pool:
     def decoders(self) -> list[Peer]:
         """The decode workers that take requests."""
         most = self._rules.max_queued_decode_requests
-        return [peer for peer in self._decoders if self._takes(peer, most)]
+        return [peer for _, peer in self._best(self._decoders, most)]
 
     def prefillers(self) -> list[Peer]:
         """The prefill workers that take requests."""
         most = self._rules.max_queued_prefill_requests
-        return [peer for _, peer in self._prefillers if self._takes(peer, most)]
+        return [peer for _, peer in self._best(self._prefillers, most)]
 
     def has_prefill(self) -> bool:
         """Whether there is a prefill worker that takes requests, full or not."""
-        return any(peer.taking for _, peer in self._prefillers)
+        return any(p.open and p.info.worker_id != self._without for _, p in self._prefillers)
 
-    def _takes(self, peer: Peer, queued_most: int) -> bool:
-        return peer.taking and peer.queued < queued_most and peer.info.worker_id != self._without
+    def _best(self, peers: _Slotted, queued_most: int) -> _Slotted:
+        """Those that are to get requests, else those that at least would take them."""
+        would = [
+            (slot, peer)
+            for slot, peer in peers
+            if peer.open and peer.queued < queued_most and peer.info.worker_id != self._without
+        ]
+        return [one for one in would if not one[1].shunned] or would
 
     def peer(self, slot: int) -> Peer | None:
         """Who has this number; None if it is not linked."""
@@ -148,7 +153,8 @@ class Pool:
 
     def names(self, slots: Iterable[int]) -> tuple[WorkerId, ...]:
         """Whose numbers these are."""
-        return tuple(self.slots.worker(slot) for slot in slots)
+        workers = (self.slots.worker(slot) for slot in slots)
+        return tuple(worker for worker in workers if worker is not None)
 
     def rows(self, now: float) -> dict[str, dict[str, Any]]:
         """What is known of each worker, in what JSON can hold."""

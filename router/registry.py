@@ -112,9 +112,14 @@ class Peer:
         }
 
     @property
+    def open(self) -> bool:
+        """Whether it would take new requests, as far as is known."""
+        return self.up and not (self.draining or self.load.draining)
+
+    @property
     def taking(self) -> bool:
-        """Whether it may get new requests, as far as is known."""
-        return self.up and not (self.draining or self.load.draining or self.shunned)
+        """Whether it is to get new requests."""
+        return self.open and not self.shunned
 
     @property
     def queued(self) -> int:

@@ -20,12 +20,9 @@ class Slots:
         """The number of a worker; None when it has none."""
         return self._slots.get(worker_id)
 
-    def worker(self, slot: int) -> WorkerId:
-        """Whose number it is. Raises LookupError for nobody's."""
-        found = self._workers[slot]
-        if found is None:
-            raise LookupError(f"slot {slot} is nobody's")
-        return found
+    def worker(self, slot: int) -> WorkerId | None:
+        """Whose number it is; None for nobody's, such as of a worker that has left meanwhile."""
+        return self._workers[slot] if slot < len(self._workers) else None
 
     def take(self, worker_id: WorkerId) -> int:
         """The number of a worker, a new one if it has none yet."""

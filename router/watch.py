@@ -43,6 +43,15 @@ class Watch:
     def __init__(self, silence_s: float) -> None:
         self._silence_s = silence_s
         self._records: dict[WorkerId, _Record] = {}
+        self._looked_at = float("-inf")
+        self._awake_since = float("-inf")
+
+    def begins(self, now: float) -> None:
+        """A round of looking at everybody. If it comes late, it was the watcher that stood still,
+        and what the workers have said meanwhile is still to be heard."""
+        if now - self._looked_at >= _SUSPECT_SHARE * self._silence_s:
+            self._awake_since = now
+        self._looked_at = now
 
     def look_at(self, peer: Peer, now: float) -> Verdict:
         """The verdict on a worker; shuns it accordingly."""
@@ -54,7 +63,7 @@ class Watch:
 
     def verdict(self, worker_id: WorkerId, heard_at: float, now: float) -> Verdict:
         """For a worker that is connected, and was last heard at `heard_at`."""
-        silent_s = now - heard_at
+        silent_s = now - max(heard_at, self._awake_since)
         if silent_s >= self._silence_s:
             return Verdict.LOSE
         if silent_s >= _SUSPECT_SHARE * self._silence_s or self._is_left_alone(worker_id, now):

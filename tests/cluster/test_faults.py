@@ -19,7 +19,7 @@ from tests.cluster.asking import BACK_S, inflight, lives, serves, status, until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 OPTIONS = [
     *("--decode", "2"),
-    # Equal answers need equal numbers, and a bfloat16 rounds most near ties away differently.
+    # What is computed again has other batch shapes: in bfloat16 other tokens would win near ties.
     *("--set", "model.dtype=float32"),
     *("--set", "router.disaggregate=always"),
     *("--set", "cluster.restart_backoff_s=0.2"),
@@ -83,11 +83,7 @@ def test_a_stream_goes_on_after_its_engine_was_killed(served: Served) -> None:
     assert plans[-1]["decode"] != killed["worker_id"], "it went on elsewhere"
     assert tokens == expected["token_ids"]
     assert text == expected["text"]
-    assert usage == whole["usage"]
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    assert [usage[key] for key in counts] == [whole["usage"][key] for key in counts]
     until(lambda: inflight(served) == 0, 10, "nothing is left in the router")
     until(lambda: not lives(killed["engine_pid"]), 10, "the old engine is gone")
-    until(lambda: _all_ready(served), BACK_S, "a new one")
-
-
-def _all_ready(served: Served) -> bool:
-    return all(member["state"] == "ready" for member in status(served)["members"])

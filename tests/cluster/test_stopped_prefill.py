@@ -63,6 +63,12 @@ def _all_back(served: Served) -> bool:
     return free and not transfer["tickets"] and not transfer["fenced_blocks"]
 
 
+def _unfenced(served: Served) -> bool:
+    """Whether no block of decode waits for a proof."""
+    transfer = _transfer(served, "decode")
+    return not transfer["tickets"] and not transfer["fenced_blocks"]
+
+
 def _warm_up(served: Served) -> None:
     until(lambda: serves(served), BACK_S, "service")
     body = {**LONG_PROMPT, "prompt": "name " * 600}
@@ -83,11 +89,10 @@ def test_a_stopped_prefill_is_killed_and_nothing_is_lost(tmp_path: Path) -> None
         killed_s = time.monotonic() - stopped
         assert killed_s > DEADLINE_S / 2
         until(lambda: not lives(before["pid"]), 5, "its worker is killed")
-        until(lambda: _all_back(served), 5, "decode has its blocks back")
+        until(lambda: _unfenced(served), 5, "decode has its blocks back")
         back_s = time.monotonic() - stopped
-        answer = asked.wait(30)
-        assert answer.status_code == 502
-        assert answer.json()["error"]["code"] in {"worker_lost", "transfer_failed"}
+        assert asked.wait(30).status_code == 200
+        until(lambda: _all_back(served), 10, "nobody holds a block")
         until(lambda: member(served, "prefill")["state"] == "ready", BACK_S, "a new prefill")
         assert member(served, "prefill")["restarts"] == 1
         assert member(served, "decode")["restarts"] == 0

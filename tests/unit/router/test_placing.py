@@ -135,21 +135,26 @@ async def test_a_sick_cluster_is_not_drowned_in_attempts() -> None:
     assert scene.heart.inflight == 0
 
 
+def pass_time(scene: Scene, seconds: float, speaking: str) -> None:
+    """Ticks as they come, while one worker speaks."""
+    for _ in range(round(seconds / 0.1)):
+        scene.clock.advance(0.1)
+        scene.frame(speaking, running=50)
+        scene.heart.tick(scene.clock.now())
+
+
 async def test_a_silent_worker_gets_nothing_new_and_then_loses_what_it_has() -> None:
     scene = scene_of(disaggregate="never")
     up(scene, D, D2)
+    scene.heart.tick(scene.clock.now())
     scene.submit("a", **prompt(1))
     silent = scene.heart.explain("a")[-1]["decode"]
     other = {"d": "e", "e": "d"}[silent]
-    scene.clock.advance(0.6)
-    scene.frame(other, running=50)
-    scene.heart.tick(scene.clock.now())
+    pass_time(scene, 0.6, other)
     scene.submit("b", **prompt(2))
     assert went_to(scene)[other] == ["b.0.s"]
     assert scene.sample("baton_worker_shunned", worker=silent, role="decode") == 1
-    scene.clock.advance(0.5)
-    scene.frame(other)
-    scene.heart.tick(scene.clock.now())
+    pass_time(scene, 0.5, other)
     assert went_to(scene)[other] == ["b.0.s", "a.1.s"]
     assert scene.links[silent].aborts == ["a.0.s"]
     scene.frame(silent, done="a.0.s")
@@ -157,3 +162,35 @@ async def test_a_silent_worker_gets_nothing_new_and_then_loses_what_it_has() -> 
     scene.heart.tick(scene.clock.now())
     assert scene.sample("baton_worker_shunned", worker=silent, role="decode") == 0
     assert scene.front.failed == []
+
+
+async def test_a_router_that_stood_still_does_not_blame_the_workers() -> None:
+    scene = scene_of(disaggregate="never")
+    up(scene, D)
+    scene.heart.tick(scene.clock.now())
+    scene.submit("a", **prompt(1))
+    scene.clock.advance(5.0)
+    scene.heart.tick(scene.clock.now())
+    assert scene.heart.status()["workers"][0]["up"]
+    scene.submit("b", **prompt(2))
+    assert went_to(scene)["d"] == ["a.0.s", "b.0.s"]
+
+
+async def test_the_last_worker_serves_however_often_it_was_lost() -> None:
+    scene = scene_of(disaggregate="never")
+    up(scene, D)
+    for _ in range(4):
+        scene.lose("d")
+        scene.frame("d")
+    scene.heart.tick(scene.clock.now())
+    assert scene.sample("baton_worker_shunned", worker="d", role="decode") == 1
+    scene.submit("a", **prompt(1))
+    assert went_to(scene)["d"] == ["a.0.s"]
+
+
+async def test_an_engine_that_failed_behind_a_living_worker_is_not_tried_again() -> None:
+    scene = scene_of()
+    up(scene, P0, D)
+    scene.submit("a", **prompt(1))
+    scene.frame("p0", ended=[("a.0.p", "engine_failed", 0.0)], draining=True)
+    assert went_to(scene) == {"p0": ["a.0.p"], "d": ["a.0.d", "a.1.s"]}
