@@ -14,7 +14,13 @@ from typing import Literal, TextIO
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+    # Importing vLLM adds it to every record.
+    "vllm_process_name",
+}
 
 
 class TextFormatter(logging.Formatter):
