@@ -44,6 +44,9 @@ from engine.transfers import ReportReader
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import open_report, read_report, report_path, startup_error
 
+FIRST_ANSWER_S = 60.0
+"""An engine that is ready and does not answer within is given up."""
+
 _ENDS = {
     FinishReason.STOP: LegEnd.DONE,
     FinishReason.LENGTH: LegEnd.DONE,
@@ -153,7 +156,7 @@ class EngineCore:
         try:
             client = await _started(config)
             endpoint = read_report(report).endpoint
-        except (RuntimeError, TimeoutError) as error:
+        except (RuntimeError, TimeoutError, EngineDeadError) as error:
             raise startup_error(read_report(report)) from error
         finally:
             report.unlink(missing_ok=True)
@@ -261,10 +264,17 @@ async def _started(config: VllmConfig) -> AsyncMPClient:
     """The engine process, its sockets' names in a folder that is gone once both ends have met.
 
     vLLM leaves them, and the name of a store, in the temporary folder; killed processes would too.
+    Ready means only that the engine's input has met ours: an answer proves it of its output.
     """
     with tempfile.TemporaryDirectory(prefix="baton-engine-") as folder:
         extend_process_environ({"VLLM_RPC_BASE_PATH": folder})
-        return await asyncio.to_thread(_start_client, config)
+        client = await asyncio.to_thread(_start_client, config)
+        try:
+            await asyncio.wait_for(client.get_supported_tasks_async(), FIRST_ANSWER_S)
+        except BaseException:
+            client.shutdown(timeout=0)
+            raise
+        return client
 
 
 def _start_client(config: VllmConfig) -> AsyncMPClient:

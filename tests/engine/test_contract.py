@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,7 +35,7 @@ from baton.messages import Ticket
 from baton.settings import Settings
 from deploy.model import DEMO_MODEL
 from engine import core, inside
-from engine.core import EngineCore, EngineSpec, engine_args
+from engine.core import EngineCore, EngineSpec, _started, engine_args, engine_config
 from engine.device import SUPPORTED_VLLM
 from engine.ports import LegEnd
 from engine.step_work import STEP_KEY, StepReader, StepReport, StepWork, packed, to_plain
@@ -106,7 +109,26 @@ def test_the_client_has_the_calls_that_core_makes() -> None:
     assert parameters(AsyncMPClient.add_request_async) == ["self", "request"]
     assert parameters(AsyncMPClient.abort_requests_async) == ["self", "request_ids"]
     assert parameters(AsyncMPClient.get_output_async) == ["self"]
+    assert parameters(AsyncMPClient.get_supported_tasks_async) == ["self"]
     assert "timeout" in parameters(AsyncMPClient.shutdown)
+
+
+def test_an_engine_has_answered_before_the_names_of_its_sockets_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Answering:
+        async def get_supported_tasks_async(self) -> tuple[str, ...]:
+            await asyncio.sleep(0)
+            assert folder().is_dir(), "its output would never find ours"
+            return ("generate",)
+
+    def folder() -> Path:
+        return Path(os.environ["VLLM_RPC_BASE_PATH"])
+
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "before")
+    monkeypatch.setattr("engine.core._start_client", lambda config: Answering())
+    assert isinstance(asyncio.run(_started(engine_config(spec()))), Answering)
+    assert not folder().exists()
 
 
 # --- messages -------------------------------------------------------------------------------------
