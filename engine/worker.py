@@ -1,8 +1,7 @@
 """Legs on one engine: intake, step frames, aborts, drain.
 
-A router is a `Link` here: a bounded queue of frames. One pass over each engine step sorts its
-outputs by link; nothing else happens per token. Every leg ends exactly once towards its router: in
-a frame's outputs, as prefilled, or as ended with a reason.
+A router is a `Link` here. One pass over each engine step sorts its outputs by link; nothing else
+happens per token. Every leg ends once: in a frame's outputs, as prefilled, or with a reason.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from engine.link import TRANSFER_EVERY_S, Link
 from engine.outlook import Outlook
 from engine.ports import Engine, LegEnd, Output, Step
 from engine.role import Role, intake_of
+from engine.silence import Silence
 from engine.tally import Tally
 
 _log = logging.getLogger("baton.worker")
@@ -63,11 +63,12 @@ class Worker:
         self._on_failed = on_failed
         self._links: dict[int, Link] = {}
         self._legs: dict[str, _Leg] = {}
-        self._tally = Tally()
-        self._outlook = Outlook(engine.facts, clock)
+        self.tally = Tally()
+        self.outlook = Outlook(engine.facts, clock)
         self._draining = False
         self._failed: BatonError | None = None
         self._last_step_at = clock.now()
+        self._silence = Silence()
         self._asked_after = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,16 +76,16 @@ class Worker:
     # -- links
 
     def open_link(self, router_id: str) -> Link:
-        link = Link(router_id, asyncio.Queue(), self._outlook.holdings.open_view())
+        link = Link(router_id, asyncio.Queue(), self.outlook.holdings.open_view())
         self._links[id(link)] = link
         self._push_load(link)
         return link
 
     async def close_link(self, link: Link) -> None:
         """The router is gone: what it asked for is of no use to anybody."""
-        self._outlook.forget(id(link))
+        self.outlook.forget(id(link))
         if self._links.pop(id(link), None) is not None:
-            self._outlook.holdings.close_view(link.cache)
+            self.outlook.holdings.close_view(link.cache)
         mine = [leg_id for leg_id, leg in self._legs.items() if leg.link is link]
         await self.abort(link, mine)
 
@@ -97,7 +98,7 @@ class Worker:
     def probe(self, link: Link, probe: wire.Probe) -> None:
         """Say how it would be for a leg, and keep its place. Nonsense is not answered."""
         refused = self._refusal(probe)
-        word = self._outlook.probed(id(link), probe, keep=not refused)
+        word = self.outlook.probed(id(link), probe, keep=not refused)
         if word is not None:
             draft = FrameDraft()
             draft.answer(probe.leg_id, word, refused)
@@ -112,11 +113,11 @@ class Worker:
 
     async def submit(self, link: Link, submit: wire.Submit) -> None:
         """Take a leg, or answer with why not."""
-        self._outlook.release(id(link), submit.leg_id)
+        self.outlook.release(id(link), submit.leg_id)
         try:
             await self._take(link, submit)
         except BatonError as error:
-            self._tally.refused += 1
+            self.tally.refused += 1
             draft = FrameDraft()
             draft.end(submit.leg_id, error.reason.value, error.message, error.retry_after_s)
             self._push(link, draft)
@@ -125,13 +126,11 @@ class Worker:
         self._admit(submit)
         role = self._role(submit)
         request = role.request(self._engine, intake_of(submit))
-        if not self._legs:
-            self._last_step_at = self._clock.now()
+        self._busy(self._clock.now())
         self._legs[submit.leg_id] = _Leg(link, submit.kind, role, submit.prompt_tokens)
-        self._tally.took(submit.prompt_tokens)
+        self.tally.took(submit.prompt_tokens)
         if role.computes_prompt:
-            self._outlook.join(submit.leg_id, submit.prompt_tokens, submit.blocks)
-        self._idle.clear()
+            self.outlook.join(submit.leg_id, submit.prompt_tokens, submit.blocks)
         try:
             await self._engine.add(request)
         except BatonError:
@@ -140,6 +139,12 @@ class Worker:
                 raise
         else:
             await self._catch_up(submit.leg_id)
+
+    def _busy(self, now: float) -> None:
+        if not self._legs:
+            self._last_step_at = now
+        self._silence.starts(now)
+        self._idle.clear()
 
     async def _catch_up(self, leg_id: str) -> None:
         # The leg may have ended while it was being added; its abort came too early for the engine.
@@ -154,7 +159,7 @@ class Worker:
             raise BatonError(Reason.DRAINING, "the worker is draining", retry_after_s=retry)
         if leg.leg_id in self._legs:
             raise BatonError(Reason.DUPLICATE_ID, f"leg {leg.leg_id} runs already")
-        if self._tally.waiting >= self._limits.queued_requests_max:
+        if self.tally.waiting >= self._limits.queued_requests_max:
             raise BatonError(Reason.WORKER_FULL, "the worker's queue is full", retry_after_s=retry)
         if leg.prompt_tokens > self._engine.facts.max_model_len_tokens:
             raise BatonError(Reason.PROMPT_TOO_LONG, "the prompt is longer than the model allows")
@@ -165,18 +170,18 @@ class Worker:
             raise BatonError(Reason.UNSUPPORTED, f"this worker runs no legs of kind {submit.kind}")
         # Legs whose KV comes from elsewhere do not stand in the queue of prompts.
         if role.computes_prompt:
-            self._outlook.check(submit.queue_max_s)
+            self.outlook.check(submit.queue_max_s)
         return role
 
     async def abort(self, link: Link, leg_ids: Sequence[str]) -> None:
         """End legs and free places of this link without an answer. Unknown ones are ignored."""
         for leg_id in leg_ids:
-            self._outlook.release(id(link), leg_id)
+            self.outlook.release(id(link), leg_id)
         mine = (i for i in leg_ids if i in self._legs and self._legs[i].link is link)
         known = list(dict.fromkeys(mine))
         for leg_id in known:
             self._drop(leg_id)
-        self._tally.aborted += len(known)
+        self.tally.aborted += len(known)
         if known and self._failed is None:
             await self._engine.abort(known)
 
@@ -194,9 +199,10 @@ class Worker:
 
     def _pass_on(self, step: Step) -> None:
         now = self._clock.now()
-        self._tally.stepped(step.stats, now - self._last_step_at)
+        self.tally.stepped(step.stats, now - self._last_step_at)
         self._last_step_at = now
-        self._outlook.stepped(step.stats)
+        self._silence.ends(now)
+        self.outlook.stepped(step.stats)
         tokens: dict[int, list[Output]] = {}
         drafts: dict[int, FrameDraft] = {}
         for output in step.outputs:
@@ -214,13 +220,13 @@ class Worker:
                 tokens.setdefault(key, []).append(output)
             if end is not None:
                 self._drop(output.request_id)
-                self._tally.finished += 1
+                self.tally.finished += 1
         self._send(tokens, drafts)
 
     def _started(self, output: Output, leg: _Leg, draft: FrameDraft) -> None:
         leg.had_output = True
-        self._tally.started(leg.prompt_tokens)
-        self._outlook.leave(output.request_id)
+        self.tally.started(leg.prompt_tokens)
+        self.outlook.leave(output.request_id)
         if leg.role.delivers_tokens:
             # The router does not look into outputs; this is its news of the first token.
             draft.prefilled(output.request_id, b"", self._engine.cached_tokens(output))
@@ -228,16 +234,16 @@ class Worker:
     def _close(self, output: Output, leg: _Leg, end: LegEnd, draft: FrameDraft) -> None:
         self._drop(output.request_id)
         if end is not LegEnd.DONE:
-            self._tally.failed += 1
+            self.tally.failed += 1
             draft.end(output.request_id, *leg.role.failure(end, leg.had_output))
             return
         try:
             handed = leg.role.handed(self._engine, output)
         except BatonError as error:
-            self._tally.failed += 1
+            self.tally.failed += 1
             draft.end(output.request_id, error.reason.value, error.message)
             return
-        self._tally.finished += 1
+        self.tally.finished += 1
         draft.prefilled(output.request_id, handed.handed, handed.cached_tokens)
 
     def _send(self, tokens: Mapping[int, list[Output]], drafts: Mapping[int, FrameDraft]) -> None:
@@ -254,14 +260,15 @@ class Worker:
 
     def _drop(self, leg_id: str) -> None:
         leg = self._legs.pop(leg_id)
-        self._tally.left(leg.prompt_tokens, leg.had_output)
-        self._outlook.leave(leg_id)
+        self.tally.left(leg.prompt_tokens, leg.had_output)
+        self.outlook.leave(leg_id)
         if not self._legs:
+            self._silence.pauses(self._clock.now())
             self._idle.set()
 
     async def ask_after_transfers(self) -> None:
         """Fetch what ended with the engine's last step: no step's report has it. Call it often."""
-        report, steps = self._tally.transfer, self._tally.steps
+        report, steps = self.tally.transfer, self.tally.steps
         quiet = self._clock.now() - self._last_step_at >= TRANSFER_EVERY_S
         if report is None or not quiet or self._failed is not None:
             return
@@ -270,27 +277,28 @@ class Worker:
         self._asked_after = steps
         try:
             found = await self._engine.transfer_report()
-            self._tally.reported(found)
-            self._outlook.transferred(found)
+            self._silence.ends(self._clock.now())
+            self.tally.reported(found)
+            self.outlook.transferred(found)
         except BatonError as error:
             _log.info("no report of transfers: %s", error)
 
     # -- state
 
     def load(self) -> WorkerLoad:
-        return self._tally.load(self._draining or self._failed is not None, self._outlook.queue_s())
+        return self.tally.load(self._draining or self._failed is not None, self.outlook.queue_s())
 
     def heartbeat(self) -> None:
         """Tell every router the load; call at least each second. Finds a stuck engine."""
         for link in self._links.values():
             self._push_load(link)
-        silent_s = self._clock.now() - self._last_step_at
+        silent_s = self._silence.seconds(self._clock.now())
         if self._legs and silent_s > self._limits.silence_timeout_s:
             self.fail(BatonError(Reason.ENGINE_FAILED, f"no step for {silent_s:.0f} s"))
 
     def _push_load(self, link: Link) -> None:
-        now, learning = self._clock.now(), self._outlook.learning
-        report = link.transfer_news(self._tally.transfer, now)
+        now, learning = self._clock.now(), self.outlook.learning
+        report = link.transfer_news(self.tally.transfer, now)
         costs = learning.costs if link.wants_costs(learning.lessons, now) else None
         link.push(FrameDraft().frame([], self.load(), report, costs), now)
 
@@ -307,7 +315,7 @@ class Worker:
             draft = FrameDraft()
             draft.end(leg_id, Reason.WORKER_LOST.value, error.message)
             self._drop(leg_id)
-            self._tally.failed += 1
+            self.tally.failed += 1
             self._push(leg.link, draft)
         self._on_failed(error)
 
@@ -340,11 +348,3 @@ class Worker:
     @property
     def links(self) -> int:
         return len(self._links)
-
-    @property
-    def tally(self) -> Tally:
-        return self._tally
-
-    @property
-    def outlook(self) -> Outlook:
-        return self._outlook

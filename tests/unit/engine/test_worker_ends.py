@@ -112,6 +112,18 @@ async def test_silence_with_work_is_a_failure_and_without_work_is_not() -> None:
     assert ends(link) == [("a", Reason.WORKER_LOST.value)]
 
 
+async def test_work_that_is_withdrawn_does_not_hide_a_stuck_engine() -> None:
+    house = House()
+    link = house.worker.open_link("r")
+    for leg in "abc":
+        await house.worker.submit(link, solo(leg))
+        house.clock.advance(25)
+        house.worker.heartbeat()
+        await house.worker.abort(link, [leg])
+        house.clock.advance(1000)
+    assert [e.reason for e in house.failures] == [Reason.ENGINE_FAILED]
+
+
 async def test_nothing_is_aborted_in_a_dead_engine() -> None:
     house = House()
     link = house.worker.open_link("r")
