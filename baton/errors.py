@@ -27,6 +27,7 @@ class Reason(StrEnum):
     ROUTE_BLOCKED = "route_blocked"
     DUPLICATE_ID = "duplicate_id"
     QUEUE_FULL = "queue_full"
+    TENANT_LIMIT = "tenant_limit"
     WORKER_FULL = "worker_full"
     NO_WORKER = "no_worker"
     DRAINING = "draining"
@@ -72,6 +73,7 @@ RULES: Mapping[Reason, Rule] = MappingProxyType(
         Reason.ROUTE_BLOCKED: Rule(403, "PERMISSION_DENIED", "permission_error"),
         Reason.DUPLICATE_ID: Rule(409, "ALREADY_EXISTS", _CALLER),
         Reason.QUEUE_FULL: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),
+        Reason.TENANT_LIMIT: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),
         Reason.WORKER_FULL: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),
         Reason.NO_WORKER: Rule(503, "UNAVAILABLE", _SERVER, retryable=True),
         Reason.DRAINING: Rule(503, "UNAVAILABLE", _SERVER, retryable=True),

@@ -28,6 +28,7 @@ from cluster.processes import descendants
 OPTIONS = [
     *("--set", "model.dtype=float32"),
     *("--set", "cluster.restart_backoff_s=0.2"),
+    *("--set", "admission.shed_at=0"),
 ]
 STREAMS = 6
 USERS = 2

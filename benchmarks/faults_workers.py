@@ -52,6 +52,8 @@ def settings(request_timeout_s: float) -> dict[str, Any]:
         # from computing long prompts otherwise.
         "router": {"request_timeout_s": request_timeout_s},
         "slo": {"tpot_s": TPOT_S},
+        # That promise is not one that these engines could keep.
+        "admission": {"shed_at": 0.0},
         "log": {"level": "error"},
     }
 

@@ -13,53 +13,53 @@ from typing import Any
 
 from baton import prefix_keys
 from baton.errors import BatonError, Reason
-from baton.ids import RequestId
+from baton.ids import RequestId, WorkerId
 from baton.messages import Role
 from baton.settings import Settings
 from baton.wire import worker_pb2 as pb
 from router import wire
 from router.asking import HOLD_S, Question, Questions
+from router.dividing import APART, Divider
 from router.explaining import Case, Divided, Sending, explanation
-from router.forecasts import Forecasts, Need
+from router.forecasts import Need
+from router.gate import Gate
 from router.life import PlaceAgain
 from router.metrics import RouterMetrics
 from router.openings import Opening, Openings
-from router.plain_planner import error_of, facts_of
+from router.plain_planner import facts_of
 from router.planning import SAME_WORKER, Chosen, Kept, Refused, Tell, Word
 from router.policy import least_loaded, prefill, rings
+from router.policy.admission import Expected
 from router.policy.affinity import Choice, Rules
 from router.policy.decode_choice import DecodeChoice
-from router.policy.division import Division, Promise, divide
-from router.policy.types import ChoiceReason, Plan, PolicyRules, Refusal
+from router.policy.types import ChoiceReason, Plan, PolicyRules
 from router.pool import Pool
 from router.ports import EngineRequest, Route
 from router.registry import Peer, Registry
 
 _ASK_FROM_SHARE = 0.5
 """Of the promise: a prediction beyond it is checked with the workers before it is relied on."""
-_REASONS = {
-    Division.APART: ChoiceReason.DISAGGREGATED,
-    Division.APART_KEEPS_TPOT: ChoiceReason.DISAGGREGATED_FOR_TPOT,
-    Division.WHOLE_SOONER: ChoiceReason.WHOLE_SOONER,
-    Division.WHOLE_KEEPS: ChoiceReason.WHOLE_KEEPS,
-    Division.WHOLE_ONLY: ChoiceReason.NO_PREFILL_WORKER,
-}
-_APART = (ChoiceReason.DISAGGREGATED, ChoiceReason.DISAGGREGATED_FOR_TPOT)
 
 
 class AffinityPlanner:
     """Implements `router.planning.Planner`."""
 
     def __init__(
-        self, registry: Registry, settings: Settings, rules: PolicyRules, metrics: RouterMetrics
+        self,
+        registry: Registry,
+        settings: Settings,
+        rules: PolicyRules,
+        metrics: RouterMetrics,
+        gate: Gate,
     ) -> None:
         self._registry = registry
         self._rules = rules
         self._slo = settings.slo
         self._ask = settings.router.ask
         self._metrics = metrics
+        self._gate = gate
         self._pool = pool = Pool(registry, rules, settings.router.view_max_age_s)
-        self._forecasts = Forecasts(pool.slots, pool.caches, pool.outlook)
+        self._divider = Divider(registry, pool, rules, settings.slo)
         self._desk = prefill.PrefillDesk(
             rings.at_slots(()), pool.outlook.curves, pool.match, _desk_rules(settings)
         )
@@ -73,7 +73,7 @@ class AffinityPlanner:
 
     def again(self, request: EngineRequest, command: PlaceAgain, now: float) -> Sequence[Word]:
         one = self._openings.of(request.request_id)
-        too_long = command.reason is Reason.WORKER_FULL
+        too_long = command.reason is Reason.WORKER_FULL and self._sent_to(one, command.worker_id)
         if too_long and one is not None and one.request.prompt_tokens == request.prompt_tokens:
             # Only its queue was longer than thought: it is a candidate like the others.
             one.attempt, one.sent, one.refused = command.attempt, None, (*one.refused, command.why)
@@ -87,7 +87,14 @@ class AffinityPlanner:
                 raise
         return self._plan(request, now, command)
 
+    def _sent_to(self, one: Opening | None, worker_id: WorkerId) -> bool:
+        """Whether this is who was to compute the prompt; else it was to decode."""
+        sent = None if one is None else one.sent
+        there = None if sent is None else self._pool.peer(sent.worker)
+        return there is not None and there.info.worker_id == worker_id
+
     def prefilled(self, request_id: RequestId, cached_tokens: int, now: float) -> None:
+        self._gate.computed(request_id)
         one = self._openings.take(request_id)
         if one is not None and one.sent is not None:
             self._desk.computed(one.sent, cached_tokens)
@@ -149,14 +156,15 @@ class AffinityPlanner:
         standing_in = after is not None and after.reason in SAME_WORKER and not decoders
         decoders = self._pool.prefillers() if standing_in else decoders
         if not decoders:
-            raise error_of(self._nobody(Role.DECODE))
-        need = self._need(request, decoders[0])
+            raise self._divider.nobody(Role.DECODE)
+        need = self._divider.need(request, decoders[0])
         if standing_in:
-            return [self._whole(request, need, Divided(ChoiceReason.STANDING_IN), now, decoders)]
+            divided = Divided(ChoiceReason.STANDING_IN)
+            return self._whole(request, need, divided, now, after, decoders)
         has_prefill = self._pool.has_prefill()
         reason = least_loaded.division(self._rules, facts_of(request), has_prefill=has_prefill)
         if reason is not ChoiceReason.DISAGGREGATED:
-            return [self._whole(request, need, Divided(reason), now, decoders)]
+            return self._whole(request, need, Divided(reason), now, after, decoders)
         return self._divided(request, need, now, after)
 
     def _divided(
@@ -166,26 +174,45 @@ class AffinityPlanner:
         place = self._desk.at_home(self._placeable(request, need, now))
         choice = self._desk.preview(place, state, now)
         if choice is None:
-            raise error_of(self._nobody(Role.PREFILL))
+            raise self._divider.nobody(Role.PREFILL)
         there = self._pool.peer(choice.worker)
-        decode = self._decode(need, there)
-        divided = self._divide(need, choice, decode, now)
-        if divided.reason not in _APART:
-            return [self._whole(request, need, divided, now, self._pool.decoders())]
+        decode = self._divider.decode(need, there)
+        divided = self._divider.divide(need, choice, decode, now)
+        if divided.reason not in APART:
+            return self._whole(request, need, divided, now, after, self._pool.decoders())
+        workers = state.open_mask.bit_count()
+        expected = self._divider.apart(need, choice, decode, workers)
+        words = [] if after is not None else self._weighed(request, expected, now)
         one = Opening(request, need, place, divided, now, choice.worker, decode=decode)
         if after is not None:
             one.attempt, one.refused = after.attempt, (after.why,)
         self._openings.add(one)
         ask = self._should_ask(choice, state, place.due_s - now)
-        words = self._place(one, state, now, ask=ask)
+        words += self._place(one, state, now, ask=ask)
         one.decode = None
         return words
 
-    def _need(self, request: EngineRequest, peer: Peer) -> Need:
-        size = max(peer.info.block_size_tokens, 1)
-        start = prefix_keys.salt(peer.info.served_model, cache_salt=request.cache_salt)
-        blocks = prefix_keys.of_tokens(request.tokens, size, start)
-        return Need(request.prompt_tokens, request.max_tokens, blocks, size)
+    def _whole(
+        self,
+        request: EngineRequest,
+        need: Need,
+        divided: Divided,
+        now: float,
+        after: PlaceAgain | None,
+        peers: Sequence[Peer],
+    ) -> list[Word]:
+        chosen, expected = self._divider.whole(request, need, divided, now, peers)
+        words = [] if after is not None else self._weighed(request, expected, now)
+        self._gate.sent(request.request_id)
+        return [*words, chosen]
+
+    def _weighed(self, request: EngineRequest, expected: Expected, now: float) -> list[Word]:
+        """Raises BatonError if it cannot be served; else tells those whose places it takes."""
+        words: list[Word] = []
+        for request_id, error in self._gate.weigh(request, expected, now):
+            self.left(request_id)
+            words.append(Refused(request_id, error))
+        return words
 
     def _placeable(self, request: EngineRequest, need: Need, now: float) -> prefill.Request:
         per_key = max(prefix_keys.ROUTING_BLOCK_TOKENS // need.block_tokens, 1)
@@ -195,37 +222,6 @@ class AffinityPlanner:
         tokens = max(request.prompt_tokens, 1)
         number = self._openings.next_number()
         return prefill.Request(number, due_s, tokens, keys, need.blocks, need.block_tokens)
-
-    def _divide(
-        self, need: Need, choice: Choice, decode: DecodeChoice | None, now: float
-    ) -> Divided:
-        peer = None if decode is None else self._registry.get(decode.worker_id)
-        if peer is None or self._rules.disaggregate != "auto":
-            return Divided(ChoiceReason.DISAGGREGATED)
-        promise = Promise(self._slo.ttft_of(need.prompt_tokens), self._slo.tpot_s)
-        apart = self._forecasts.apart(need, choice.chosen.ttft_s, peer)
-        whole = self._forecasts.whole(need, peer, now)
-        return Divided(_REASONS[divide(apart, whole, promise)], promise, apart, whole)
-
-    def _whole(
-        self,
-        request: EngineRequest,
-        need: Need,
-        divided: Divided,
-        now: float,
-        peers: Sequence[Peer],
-    ) -> Chosen:
-        decode = self._forecasts.decode(need, peers, None)
-        assert decode is not None, "no worker is open"
-        peer = self._registry.get(decode.worker_id)
-        assert peer is not None
-        why = explanation(self._pool, Case(need.prompt_tokens, divided, decode))
-        plan = Plan(None, decode.worker_id, peer.info.dispatch, divided.reason, why)
-        work_s = self._forecasts.whole(need, peer, now).ttft_s - peer.queue_s(now)
-        return Chosen(request.request_id, plan, Route(need.blocks, max(work_s, 0.0)))
-
-    def _decode(self, need: Need, prefill_peer: Peer | None) -> DecodeChoice | None:
-        return self._forecasts.decode(need, self._pool.decoders(), prefill_peer)
 
     def _should_ask(self, choice: Choice, state: prefill.State, left_s: float) -> bool:
         if self._ask != "auto":
@@ -260,11 +256,12 @@ class AffinityPlanner:
         there = self._pool.peer(word.worker)
         assert there is not None, "only linked workers are open"
         known = one.decode if word.worker == one.first else None
-        decode = known or self._decode(one.need, there)
+        decode = known or self._divider.decode(one.need, there)
         one.sent, one.sent_at = word, now
+        self._gate.sent(one.request.request_id)
         unasked = self._unask(one, but=word.worker)
         if decode is None:
-            error = error_of(self._nobody(Role.DECODE))
+            error = self._divider.nobody(Role.DECODE)
             return [*unasked, Refused(one.request.request_id, error)]
         self._pool.caches.sent(word.worker, one.need.blocks)
         moved = word.worker != one.first
@@ -325,12 +322,6 @@ class AffinityPlanner:
         message = wire.abort_message([one.leg_id])
         others = [self._pool.peer(slot) for slot in one.asked if slot != but]
         return [Tell(peer.info.worker_id, message) for peer in others if peer is not None]
-
-    def _nobody(self, role: Role) -> Refusal:
-        found = least_loaded.nobody(self._registry.policy_view(self._rules), role)
-        # Where somebody takes requests, it is the one that is to be avoided.
-        other = Refusal(Reason.NO_WORKER, f"There is no other {role.value} worker.")
-        return found or other
 
 
 def _kept(one: Opening, state: prefill.State) -> Kept:

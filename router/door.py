@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from baton.errors import BatonError, Reason
 from baton.settings import Settings
+from router.caller import Caller
+from router.gate import Gate
 from router.ledger import Ledger
 from router.metrics import RouterMetrics
 from router.plain_planner import error_of
@@ -31,10 +33,12 @@ class Door:
         ledger: Ledger,
         metrics: RouterMetrics,
         planner: Planner,
+        gate: Gate,
     ) -> None:
         self._settings = settings.router
         self._rules = rules_of(settings)
         self._planner = planner
+        self._gate = gate
         self._registry = registry
         self._ledger = ledger
         self._metrics = metrics
@@ -53,11 +57,12 @@ class Door:
         if refusal is not None:
             raise error_of(refusal)
 
-    def admit(self, sequences: int) -> None:
+    def admit(self, sequences: int, caller: Caller, now: float) -> None:
         """Raises BatonError if that many more requests cannot be let in now."""
         try:
             self._check_room(sequences)
             self.check_ready()
+            self._gate.knock(caller, sequences, now)
         except BatonError as error:
             self._count(error)
             raise
@@ -66,10 +71,20 @@ class Door:
         """What becomes of the request. Raises BatonError if it is not let in."""
         try:
             self._check(request)
-            return self._planner.plan(request, now)
+            self._gate.enter(request, now)
+            return self._placed(request, now)
         except BatonError as error:
             self._count(error)
             raise
+
+    def _placed(self, request: EngineRequest, now: float) -> Sequence[Word]:
+        try:
+            words = self._planner.plan(request, now)
+        except BatonError:
+            self._gate.left(request.request_id, now)
+            raise
+        self._gate.admitted(request)
+        return words
 
     def limit_s(self, request: EngineRequest) -> float:
         """Seconds that a request may stay."""

@@ -28,6 +28,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId
+from router.caller import CALLER
 from router.http_guard import refuse_transfer_fields
 from router.ports import EngineRequest, HeartPort
 
@@ -100,6 +101,7 @@ def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> Engin
         may_disaggregate=not scored,
         tokens=request.prompt_token_ids,
         cache_salt=request.cache_salt or "",
+        caller=CALLER.get(),
         resumable=_resumable(params),
     )
 
@@ -204,7 +206,7 @@ class BatonFront(AsyncLLM):
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
         """Raises FrontError if the heart does not take `n` more sequences now."""
         try:
-            self._heart.admit(n)
+            self._heart.admit(n, CALLER.get())
         except BatonError as error:
             raise FrontError(error) from error
 

@@ -1,10 +1,8 @@
 """The shell around flow and policy: takes requests in, runs their commands, hears the workers.
 
-Everything happens synchronously in one event loop: a call from the front end or from a link
-becomes an event of a flow, and the flow's commands are carried out before the call returns. Per
-token nothing is done here: a frame's outputs go to the front end with the worker's own map of legs.
-A request is owned by the heart from `submit` on, until it tells the front end of its end or the
-front end aborts it.
+All in one event loop: a call becomes an event of a flow, whose commands are carried out before the
+call returns. Nothing is done per token. A request is owned by the heart from `submit` on, until it
+tells the front end of its end or the front end aborts it.
 """
 
 from __future__ import annotations
@@ -23,8 +21,10 @@ from baton.settings import Settings
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as pb
 from router import events, flow, life, planning, wire
+from router.caller import ANYBODY, Caller
 from router.delivery import Delivery
 from router.door import Door
+from router.gate import Gate
 from router.ledger import Ledger, Life
 from router.metrics import RouterMetrics
 from router.placing import Placing
@@ -40,8 +40,6 @@ from router.window import Window
 from router.worker_metrics import WorkerCollector
 
 _log = logging.getLogger(__name__)
-
-_ANSWERING = (life.Phase.PAIRED, life.Phase.DECODING, life.Phase.STREAMING)
 
 
 class Heart:
@@ -64,13 +62,14 @@ class Heart:
         for kind in (WorkerCollector, TransferCollector):
             metrics.registry.register(kind(self._registry.peers))
         self._ledger = Ledger(metrics)
-        self._planner = planner = planner_of(settings, self._registry, metrics)
+        self._gate = Gate(settings, metrics)
+        self._planner = planner = planner_of(settings, self._registry, metrics, self._gate)
         metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
-        budget = RetryBudget(burst=settings.router.max_inflight_requests)
-        self._placing = Placing(planner, budget, metrics)
-        self._door = Door(settings, self._registry, self._ledger, metrics, self._planner)
-        router_id = identity.router_id
-        self._window = Window(router_id, self._door, self._registry, self._ledger, self._planner)
+        retries = RetryBudget(burst=settings.router.max_inflight_requests)
+        self._placing = Placing(planner, retries, metrics)
+        self._door = Door(settings, self._registry, self._ledger, metrics, planner, self._gate)
+        parts = (self._door, self._registry, self._ledger, planner, self._gate)
+        self._window = Window(identity.router_id, *parts)
         self._tasks = Tasks("heart")
         self._ticker = Ticker(self._tasks, clock, self.tick)
         self._front: FrontPort | None = None
@@ -100,9 +99,9 @@ class Heart:
         """Raises BatonError while no request at all could be served."""
         self._door.check_ready()
 
-    def admit(self, sequences: int = 1) -> None:
+    def admit(self, sequences: int = 1, caller: Caller = ANYBODY) -> None:
         """See `HeartPort`: DRAINING, QUEUE_FULL, or why no decode worker takes requests."""
-        self._door.admit(sequences)
+        self._door.admit(sequences, caller, self._clock.now())
 
     def submit(self, request: EngineRequest) -> None:
         """See `HeartPort`. Besides what `admit` raises: DUPLICATE_ID."""
@@ -129,8 +128,7 @@ class Heart:
         changes = self._registry.set_view(view)
         self._watch.keep(peer.info.worker_id for peer in self._registry.peers())
         self._viewed_at = self._clock.now()
-        for _ in changes.refused:
-            self._metrics.worker_refused()
+        self._metrics.workers_refused(len(changes.refused))
         self._planner.follow(self._registry.peers(), changes.gone)
         for peer in changes.gone:
             self._lose(peer, "left the cluster")
@@ -215,6 +213,7 @@ class Heart:
         if one is not None and one.state.phase is not life.Phase.STREAMING:
             now = self._clock.now()
             self._ledger.streams(one, now)
+            self._gate.computed(request_id)
             self._feed(one, life.TokensCame(cause=f"{peer.info.worker_id} reported", at_s=now))
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:
@@ -228,7 +227,7 @@ class Heart:
         if one is None:
             return
         cause, now = f"frame of {peer.info.worker_id}", self._clock.now()
-        if one.state.phase in _ANSWERING:
+        if one.state.phase in life.ANSWERING:
             self._feed(one, life.Finished(cause=cause, at_s=now, engine_done=engine_done))
         else:
             # A sibling (n > 1) that is not so far as to answer.
@@ -345,6 +344,7 @@ class Heart:
             self._front.fail(one.request.request_id, error)
 
     def _leave(self, one: Life, reason: Reason | None) -> bool:
-        self._planner.left(one.request.request_id)
+        now = self._clock.now()
         self._placing.left(one.request.request_id)
-        return self._ledger.leave(one, reason, self._clock.now())
+        self._gate.left(one.request.request_id, now)
+        return self._ledger.leave(one, reason, now)

@@ -27,6 +27,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
+from router.caller_headers import CallerHeaders
 from router.explain_header import Explain, ExplainHeader
 from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
@@ -247,6 +248,7 @@ def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
     app.add_middleware(ExplainHeader, explain=pages.explain)
+    app.add_middleware(CallerHeaders)
     app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
 
 

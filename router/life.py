@@ -35,6 +35,9 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
+ANSWERING = frozenset({Phase.PAIRED, Phase.DECODING, Phase.STREAMING})
+"""The leg that answers is out."""
+
 # --- events: what has happened --------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ class RouterMetrics:
     def _define_requests(self) -> None:
         self._ended = self._counter("requests", "Requests that ended, by how.", "outcome", "reason")
         self._refused = self._counter("refusals", "Requests not taken, by reason.", "reason")
+        self._tenants = self._counter(
+            "tenant_requests", "Requests let in or refused, by tenant.", "tenant", "outcome"
+        )
         self._choices = self._counter("choices", "Routing choices, by reason.", "reason")
         self._prefill = self._counter(
             "prefill_choices", "Prefill workers chosen, by reason.", "reason"
@@ -78,6 +81,10 @@ class RouterMetrics:
         """A request was not taken."""
         self._refused.labels(reason.value).inc()
 
+    def tenant(self, name: str, outcome: str) -> None:
+        """A request was let in, or refused for this reason."""
+        self._tenants.labels(name, outcome).inc()
+
     def chose_prefill(self, prefill: str, decode: str, *, moved: bool) -> None:
         """A request was sent to its workers, for these reasons."""
         self._prefill.labels(prefill).inc()
@@ -124,9 +131,9 @@ class RouterMetrics:
         """A connection to a worker is gone."""
         self._lost.labels(role.value).inc()
 
-    def worker_refused(self) -> None:
-        """A worker has another configuration than this router."""
-        self._mismatched.inc()
+    def workers_refused(self, workers: int) -> None:
+        """So many workers have another configuration than this router."""
+        self._mismatched.inc(workers)
 
     # --- definitions ------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Placing:
     def left(self, request_id: RequestId) -> None:
         """The request has ended, however."""
         self._waiting.pop(request_id, None)
+        self._planner.left(request_id)
 
     def _place(self, waiting: _Waiting, now: float, *, quiet: bool = False) -> Sequence[Word]:
         one, command = waiting.one, waiting.command

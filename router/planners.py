@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baton.settings import Settings
 from router.affinity_planner import AffinityPlanner
+from router.gate import Gate
 from router.metrics import RouterMetrics
 from router.plain_planner import PlainPlanner, in_turn
 from router.planning import Planner
@@ -12,11 +13,13 @@ from router.policy.types import PolicyRules
 from router.registry import Registry
 
 
-def planner_of(settings: Settings, registry: Registry, metrics: RouterMetrics) -> Planner:
+def planner_of(
+    settings: Settings, registry: Registry, metrics: RouterMetrics, gate: Gate
+) -> Planner:
     """The planner that the settings name."""
     rules = rules_of(settings)
     if settings.router.policy == "affinity":
-        return AffinityPlanner(registry, settings, rules, metrics)
+        return AffinityPlanner(registry, settings, rules, metrics, gate)
     plain = least_loaded.choose if settings.router.policy == "least_loaded" else in_turn()
     return PlainPlanner(registry, rules, plain)
 

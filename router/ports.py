@@ -11,6 +11,7 @@ from typing import Protocol
 
 from baton.errors import BatonError
 from baton.ids import RequestId
+from router.caller import ANYBODY, Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class EngineRequest:
     """The prompt; empty where it is not known, which costs the prefix cache."""
     cache_salt: str = ""
     """Only requests of the same salt may share KV."""
+    caller: Caller = ANYBODY
     resumable: bool = True
     """Whether another engine can go on after tokens that one has generated."""
 
@@ -73,7 +75,7 @@ class FrontPort(Protocol):
 class HeartPort(Protocol):
     """What a front end calls on the heart."""
 
-    def admit(self, sequences: int = 1) -> None:
+    def admit(self, sequences: int = 1, caller: Caller = ANYBODY) -> None:
         """Raise BatonError if that many more sequences cannot be taken now."""
 
     def submit(self, request: EngineRequest) -> None:

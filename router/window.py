@@ -6,6 +6,7 @@ from typing import Any
 
 from baton.ids import RouterId
 from router.door import Door
+from router.gate import Gate
 from router.ledger import Ledger
 from router.planning import Planner
 from router.registry import Peer, Registry
@@ -22,12 +23,14 @@ class Window:
         registry: Registry,
         ledger: Ledger,
         planner: Planner,
+        gate: Gate,
     ) -> None:
         self._router_id = router_id
         self._door = door
         self._registry = registry
         self._ledger = ledger
         self._planner = planner
+        self._gate = gate
 
     def status(self, now: float, viewed_at: float) -> dict[str, Any]:
         """The router now. Ages in seconds; `viewed_at`: when the cluster's view was renewed."""
@@ -41,6 +44,7 @@ class Window:
             "refused": dict(self._door.refused),
             "refused_workers": dict(self._registry.refused),
             "workers": [_row(peer, now) for peer in self._registry.peers()],
+            "tenants": self._gate.rows(),
             "routing": self._planner.figures(now),
         }
 

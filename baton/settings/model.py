@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from baton.settings.admission import AdmissionSettings
 from baton.settings.router import RouterSettings, SloSettings
 from baton.settings.section import Section
 
@@ -266,6 +267,7 @@ class Settings(Section):
     kv_transfer: KvTransferSettings = Field(default_factory=KvTransferSettings)
     router: RouterSettings = Field(default_factory=RouterSettings)
     slo: SloSettings = Field(default_factory=SloSettings)
+    admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

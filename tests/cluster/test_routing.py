@@ -25,6 +25,7 @@ OPTIONS = [
     *("--set", "router.disaggregate=always"),
     *("--set", "router.queue_ahead_s=0.2"),
     *("--set", "slo.ttft_s=1"),
+    *("--set", "admission.shed_at=0"),
     *("--set", "cluster.restart_backoff_s=0.2"),
 ]
 SESSIONS, TURNS = 6, 3

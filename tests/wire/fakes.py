@@ -15,6 +15,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 from baton.errors import BatonError
 from baton.ids import RequestId
 from baton.tasks import Tasks
+from router.caller import ANYBODY, Caller
 from router.ports import EngineRequest, FrontPort
 
 END = 2
@@ -51,11 +52,14 @@ class FakeHeart:
     cores: list[EngineCoreRequest] = field(default_factory=list)
     live: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     aborted: list[str] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
+    """Who asked to be admitted."""
     sent: int = 0
     tasks: Tasks = field(default_factory=lambda: Tasks("fake heart"))
 
-    def admit(self, sequences: int = 1) -> None:
+    def admit(self, sequences: int = 1, caller: Caller = ANYBODY) -> None:
         """As the script says."""
+        self.callers.append(caller)
         if self.script.refuse_admit is not None:
             raise self.script.refuse_admit
 

@@ -19,7 +19,7 @@ COSTS = pb.Costs(
 
 
 def scene_of(**router) -> Scene:
-    return Scene(Settings.model_validate({"router": router}))
+    return Scene(Settings.model_validate({"router": router, "admission": {"shed_at": 0}}))
 
 
 def prompt(seed: int, tokens: int = 2048) -> dict:

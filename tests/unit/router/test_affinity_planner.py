@@ -8,6 +8,7 @@ from baton.wire import worker_pb2 as pb
 from tests.unit.router.fakes import Scene
 from tests.unit.router.planner_kit import (
     BLOCK,
+    D2,
     P0,
     P1,
     P2,
@@ -157,6 +158,17 @@ async def test_a_worker_that_sends_a_request_back_is_asked_again_with_the_others
     assert went_to(scene)[other] == ["r.1.p"]
     assert whys(scene)["refused"] == (f"{first}: why",)
     assert len(scene.heart.explain("r")) == 2
+
+
+async def test_a_full_decode_worker_is_avoided_while_the_prompt_is_computed() -> None:
+    scene = scene_of(ask="never")
+    up(scene, P0, D, D2)
+    scene.submit(**prompt(1, 512))
+    (full,) = [name for name in ("d", "e") if went_to(scene)[name]]
+    scene.frame(full, ended=[("r.0.d", "worker_full", 1.0)])
+    (other,) = {"d", "e"} - {full}
+    assert went_to(scene)[other] == ["r.1.d"]
+    assert went_to(scene)[full] == ["r.0.d"]
 
 
 async def test_a_client_that_leaves_while_candidates_are_asked_is_forgotten() -> None:

@@ -43,7 +43,7 @@ def test_everything_has_the_prefix_and_two_routers_do_not_share() -> None:
     metrics, other = RouterMetrics(), RouterMetrics()
     metrics.frame(Role.DECODE)
     metrics.link_lost(Role.DECODE)
-    metrics.worker_refused()
+    metrics.workers_refused(1)
     names = [line.split()[2] for line in generate_latest(metrics.registry).decode().splitlines()
              if line.startswith("# TYPE")]  # fmt: skip
     assert all(name.startswith("baton_") for name in names)

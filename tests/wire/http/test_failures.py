@@ -9,6 +9,7 @@ import pytest
 from vllm.v1.engine import FinishReason
 
 from baton.errors import BatonError, Reason
+from router.caller import ANYBODY, Caller
 from tests.wire.http.support import BODIES, House, complete, events_of, post, until
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
@@ -54,7 +55,7 @@ async def test_refused_at_submission(house: House, path: str, n: int, stream: bo
 async def test_a_refused_prompt_takes_back_those_before_it(house: House):
     house.heart.script.hang = True
 
-    def admit(_n: int = 1) -> None:
+    def admit(_n: int = 1, _caller: Caller = ANYBODY) -> None:
         if house.heart.requests:
             house.heart.script.refuse_submit = BatonError(Reason.QUEUE_FULL, "one is enough")
 

@@ -1,0 +1,23 @@
+"""Who sends a request, from where it is heard to where the request is taken.
+
+A context variable carries it through vLLM's server, which knows nothing of tenants.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from baton.settings.admission import DEFAULT_TENANT
+from router.policy.tenants import Priority
+
+
+class Caller(NamedTuple):
+    """`priority` can only lower that of the tenant."""
+
+    tenant: str = DEFAULT_TENANT
+    priority: Priority = Priority.HIGH
+
+
+ANYBODY = Caller()
+CALLER: ContextVar[Caller] = ContextVar("baton_caller", default=ANYBODY)
