@@ -17,6 +17,8 @@ class Caller(NamedTuple):
 
     tenant: str = DEFAULT_TENANT
     priority: Priority = Priority.HIGH
+    timeout_s: float | None = None
+    """Seconds the caller gives the whole answer; None = the router's own limit."""
 
 
 ANYBODY = Caller()

@@ -1,4 +1,4 @@
-"""The headers that say who calls.
+"""The headers that say who calls, and how long the caller waits.
 
 The names are taken on trust: whoever serves strangers puts a gateway before the router that sets
 them.
@@ -6,15 +6,20 @@ them.
 
 from __future__ import annotations
 
+import math
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from baton.errors import BatonError, Reason
 from baton.settings.admission import DEFAULT_TENANT
 from router.caller import CALLER, Caller
+from router.http_guard import error_response
 from router.policy.tenants import Priority
 
 TENANT_HEADER = "x-baton-tenant"
 PRIORITY_HEADER = "x-baton-priority"
+TIMEOUT_HEADER = "x-baton-timeout-s"
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -27,12 +32,42 @@ class CallerHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection or request."""
         if scope["type"] == "http":
-            CALLER.set(caller_of(Headers(scope=scope)))
-        await self._app(scope, receive, send)
+            try:
+                CALLER.set(caller_of(Headers(scope=scope)))
+            except BatonError as error:
+                return await error_response(error)(scope, receive, send)
+        return await self._app(scope, receive, send)
 
 
 def caller_of(headers: Headers) -> Caller:
-    """What the headers say; what cannot be read is as if it were not there."""
-    tenant = headers.get(TENANT_HEADER, DEFAULT_TENANT)
-    named = headers.get(PRIORITY_HEADER, "").lower()
-    return Caller(tenant, _PRIORITIES.get(named, Priority.HIGH))
+    """What the headers say. Raises BatonError for what cannot be read."""
+    return Caller(
+        headers.get(TENANT_HEADER, DEFAULT_TENANT),
+        _priority(headers.get(PRIORITY_HEADER)),
+        _timeout_s(headers.get(TIMEOUT_HEADER)),
+    )
+
+
+def _priority(text: str | None) -> Priority:
+    if text is None:
+        return Priority.HIGH
+    if (priority := _PRIORITIES.get(text.lower())) is None:
+        raise _unreadable(PRIORITY_HEADER, text, "low, normal or high")
+    return priority
+
+
+def _timeout_s(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise _unreadable(TIMEOUT_HEADER, text, "seconds above 0")
+    return seconds
+
+
+def _unreadable(header: str, text: str, allowed: str) -> BatonError:
+    message = f"{header}: given {text[:40]!r}; allowed: {allowed}"
+    return BatonError(Reason.INVALID_REQUEST, message, param=header)

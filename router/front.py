@@ -91,7 +91,7 @@ class HeartCore:
 
 
 def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> EngineRequest:
-    params = request.sampling_params
+    params, caller = request.sampling_params, CALLER.get()
     scored = params.prompt_logprobs is not None or params.prompt_logprob_token_ids is not None
     return EngineRequest(
         request_id=RequestId(request.request_id),
@@ -101,7 +101,8 @@ def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> Engin
         may_disaggregate=not scored,
         tokens=request.prompt_token_ids,
         cache_salt=request.cache_salt or "",
-        caller=CALLER.get(),
+        deadline_s=caller.timeout_s,
+        caller=caller,
         resumable=_resumable(params),
     )
 

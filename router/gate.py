@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ class Gate:
         """Raises BatonError if its tenant's limits leave no room; else it must leave one day."""
         account = self._accounts.of(request.caller.tenant)
         tokens = request.prompt_tokens + min(request.max_tokens, ANSWER_TOKENS)
-        new = Newcomer(request.request_id, account.name, request.caller.priority, tokens)
+        left_s = math.inf if request.deadline_s is None else request.deadline_s
+        new = Newcomer(request.request_id, account.name, request.caller.priority, tokens, left_s)
         self._check(account, self._policy.enter(new, now))
 
     def weigh(

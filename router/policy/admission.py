@@ -14,6 +14,7 @@ Pure: time comes as readings of one clock. Nothing is kept of a request that is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,8 @@ class Newcomer(NamedTuple):
     priority: Priority
     tokens: int
     """Of its prompt, and those expected of its answer."""
+    left_s: float = math.inf
+    """Until its client gives up."""
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class _Inside:
     account: Account
     priority: Priority
     tokens: int
+    left_s: float
     work_s: float | None = None
     """Of its prompt, from being let in until it is computed."""
     kept: bool = False
@@ -92,7 +96,7 @@ class Admission:
             return refusal
         account.enter(new.tokens, now)
         priority = min(new.priority, account.rules.priority)
-        self._inside[new.request_id] = _Inside(account, priority, new.tokens)
+        self._inside[new.request_id] = _Inside(account, priority, new.tokens, new.left_s)
         return None
 
     def weigh(
@@ -103,7 +107,11 @@ class Admission:
         With a refusal it has to leave.
         """
         one = self._inside[request_id]
-        late_s, slow = self._late_s(one, expected), self._slow(one, expected)
+        wait_s = expected.wait_s + self._kept.seconds / max(expected.workers, 1)
+        missing_s = wait_s + expected.work_s - one.left_s
+        if self._rules.shed_at and wait_s > 0 and missing_s > 0:
+            return self._refusal("No answer could begin before the request's deadline.", missing_s)
+        late_s, slow = self._late_s(one, expected, wait_s), self._slow(one, expected)
         if late_s <= 0 and not slow:
             places = []
         else:
@@ -141,13 +149,12 @@ class Admission:
 
     # --- whether it can be served -----------------------------------------------------------------
 
-    def _late_s(self, one: _Inside, expected: Expected) -> float:
+    def _late_s(self, one: _Inside, expected: Expected, wait_s: float) -> float:
         """Seconds by which its prompt would wait too long; 0 or less: it would not."""
         shed_at = self._shed_at(one)
         if not shed_at:
             return 0.0
         limit_s = shed_at * expected.ttft_promise_s
-        wait_s = expected.wait_s + self._kept.seconds / max(expected.workers, 1)
         return wait_s - max(limit_s - expected.work_s, WAIT_SHARE_MIN * limit_s)
 
     def _slow(self, one: _Inside, expected: Expected) -> bool:
@@ -167,10 +174,11 @@ class Admission:
 
     def _shed(self, one: _Inside, late_s: float, now: float) -> Refusal:
         if late_s > 0:
-            text, wait_s = "The cluster could not begin to answer in time.", late_s
-        else:
-            text = "The cluster has no room for a further answer."
-            wait_s = self._drain.seconds(one.tokens, now)
+            return self._refusal("The cluster could not begin to answer in time.", late_s)
+        wait_s = self._drain.seconds(one.tokens, now)
+        return self._refusal("The cluster has no room for a further answer.", wait_s)
+
+    def _refusal(self, text: str, wait_s: float) -> Refusal:
         return Refusal(Reason.QUEUE_FULL, text, max(wait_s, self._rules.retry_after_s))
 
     # --- whose place it takes if not --------------------------------------------------------------

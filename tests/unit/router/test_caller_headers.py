@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
+from baton.errors import Reason
 from router.caller import ANYBODY, Caller
 from router.caller_headers import caller_of
 from router.policy.tenants import Priority
+from tests.unit.router.fakes import refused
 
 
 @pytest.mark.parametrize(
@@ -17,8 +19,21 @@ from router.policy.tenants import Priority
         ({"X-Baton-Tenant": "a"}, Caller("a")),
         ({"x-baton-tenant": "a", "x-baton-priority": "Low"}, Caller("a", Priority.LOW)),
         ({"x-baton-priority": "normal"}, Caller(priority=Priority.NORMAL)),
-        ({"x-baton-priority": "urgent"}, ANYBODY),
+        ({"x-baton-timeout-s": "2.5"}, Caller(timeout_s=2.5)),
     ],
 )
 def test_what_the_headers_say(headers: dict[str, str], caller: Caller) -> None:
     assert caller_of(Headers(headers)) == caller
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-baton-priority": "urgent"},
+        *({"x-baton-timeout-s": text} for text in ("", "soon", "0", "-1", "nan", "inf")),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(headers: dict[str, str]) -> None:
+    error = refused(caller_of, Headers(headers))
+    assert error.reason is Reason.INVALID_REQUEST
+    assert error.param == next(iter(headers))

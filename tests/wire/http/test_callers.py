@@ -29,7 +29,7 @@ async def test_one_connections_requests_are_not_mixed_up(house: House):
     house.heart.script.tokens = house.words[:3]
 
     async def ask(tenant: str) -> None:
-        body = {"model": "demo", "prompt": tenant, "max_tokens": 3}
+        body = {"model": "demo", "prompt": f"Hi {tenant}", "max_tokens": 3}
         headers = {"x-baton-tenant": tenant} if tenant else {}
         answer = await house.client.post("/v1/completions", json=body, headers=headers)
         assert answer.status_code == 200
@@ -44,3 +44,16 @@ async def test_nobody_in_particular(house: House):
     house.heart.script.tokens = house.words[:3]
     await house.client.post("/v1/completions", json={"model": "demo", "prompt": "Hi"})
     assert house.heart.requests[-1].caller == ANYBODY
+
+
+async def test_a_deadline_comes_with_the_request(house: House):
+    house.heart.script.tokens = house.words[:3]
+    body = {"model": "demo", "prompt": "Hi"}
+    headers = {"x-baton-timeout-s": "3.5"}
+    response = await house.client.post("/v1/completions", json=body, headers=headers)
+    assert response.status_code == 200
+    assert house.heart.requests[-1].deadline_s == 3.5
+    headers = {"x-baton-timeout-s": "soon"}
+    response = await house.client.post("/v1/completions", json=body, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "x-baton-timeout-s"

@@ -83,6 +83,16 @@ def test_a_prompt_that_cannot_keep_the_promise_is_let_in_unless_it_would_wait() 
     assert isinstance(house.ask("a", work_s=60.0)[1], Refusal)
 
 
+def test_an_answer_that_would_come_too_late_for_its_client_is_refused_at_once() -> None:
+    house = House()
+    new = Newcomer(RequestId("x"), "a", Priority.HIGH, 10, left_s=0.8)
+    for wait_s, refused in ((0.2, False), (0.5, True), (0.0, False)):
+        assert house.admission.enter(new, 0.0) is None
+        answer = house.admission.weigh(new.request_id, Expected(wait_s, 0.5, 1, PROMISE_S), 0.0)
+        assert isinstance(answer, Refusal) is refused
+        house.admission.left(new.request_id, 0.0)
+
+
 def test_nobody_is_refused_where_nothing_is_shed() -> None:
     house = House(AdmissionRules(shed_at=0.0))
     for _ in range(100):
