@@ -56,7 +56,7 @@ class Gate:
         if isinstance(found, Refusal):
             self._check(self._accounts.of(request.caller.tenant), found)
             return ()
-        return [(request_id, self._displaced()) for request_id in found]
+        return [(request_id, self._displaced(request_id)) for request_id in found]
 
     def admitted(self, request: EngineRequest) -> None:
         """It is let in."""
@@ -85,7 +85,8 @@ class Gate:
         wait_s = max(refusal.retry_after_s or 0.0, self._retry_after_s)
         raise BatonError(refusal.reason, refusal.message, retry_after_s=wait_s)
 
-    def _displaced(self) -> BatonError:
+    def _displaced(self, request_id: RequestId) -> BatonError:
+        self._metrics.tenant(self._policy.tenant_of(request_id), "displaced")
         return BatonError(Reason.QUEUE_FULL, _DISPLACED, retry_after_s=self._retry_after_s)
 
 

@@ -122,6 +122,10 @@ class Admission:
         self._take_in(one, expected.work_s)
         return places
 
+    def tenant_of(self, request_id: RequestId) -> str:
+        """Whose request that is; it must be inside."""
+        return self._inside[request_id].account.name
+
     # --- what becomes of those inside; unknown requests are ignored -------------------------------
 
     def sent(self, request_id: RequestId) -> None:
@@ -213,7 +217,7 @@ class Admission:
         kept = [
             (other.priority, request_id, other.work_s or 0.0)
             for request_id, other in reversed(self._inside.items())
-            if other.kept and other.account is not one.account and _weaker(other, one, over)
+            if other.kept and other.account is not one.account and _gives_way(other, one, over)
         ]
         kept.sort(key=lambda found: found[0])
         return [(request_id, work_s) for _, request_id, work_s in kept]
@@ -222,6 +226,6 @@ class Admission:
         return account.work.seconds > self._accounts.share_of_work(account, newcomer)
 
 
-def _weaker(other: _Inside, one: _Inside, over: set[str]) -> bool:
+def _gives_way(other: _Inside, one: _Inside, over: set[str]) -> bool:
     above_share = other.account.name in over and other.priority <= one.priority
     return other.priority < one.priority or above_share

@@ -72,6 +72,7 @@ def test_a_tenant_within_its_share_takes_the_place_of_one_above() -> None:
     assert error.retry_after_s == 1.0
     assert scene.sample("baton_tenant_requests_total", tenant="small", outcome="admitted") == 1
     assert scene.sample("baton_tenant_requests_total", tenant="big", outcome="queue_full") >= 1
+    assert scene.sample("baton_tenant_requests_total", tenant="big", outcome="displaced") == 1
 
 
 def test_limits_of_a_tenant_are_its_own() -> None:
