@@ -29,9 +29,10 @@ from router.openings import Opening, Openings
 from router.plain_planner import facts_of
 from router.planning import SAME_WORKER, Chosen, Kept, Refused, Tell, Word
 from router.policy import least_loaded, prefill, rings
-from router.policy.admission import Expected
+from router.policy.admission import Ahead
 from router.policy.affinity import Choice, Rules
 from router.policy.decode_choice import DecodeChoice
+from router.policy.tenants import Priority
 from router.policy.types import ChoiceReason, Plan, PolicyRules
 from router.pool import Pool
 from router.ports import EngineRequest, Route
@@ -39,6 +40,8 @@ from router.registry import Peer, Registry
 
 _ASK_FROM_SHARE = 0.5
 """Of the promise: a prediction beyond it is checked with the workers before it is relied on."""
+_PATIENCE = {Priority.HIGH: 0.5, Priority.NORMAL: 1.0, Priority.LOW: 4.0}
+"""Of the promise, until a request counts as late where requests wait for a worker."""
 
 
 class AffinityPlanner:
@@ -138,6 +141,14 @@ class AffinityPlanner:
         self._metrics.queued.set(len(self._desk))
         return words
 
+    def ahead(self, now: float) -> Ahead:
+        state = self._pool.state(now)
+        if state.open_mask and self._rules.disaggregate != "never":
+            queues = (q for slot, q in enumerate(state.queue_s) if state.open_mask >> slot & 1)
+            return Ahead(min(queues), state.open_mask.bit_count())
+        decoders = self._pool.decoders()
+        return Ahead(min((peer.queue_s(now) for peer in decoders), default=0.0), len(decoders))
+
     def figures(self, now: float) -> dict[str, Any]:
         return {
             "kept_requests": len(self._desk),
@@ -182,13 +193,14 @@ class AffinityPlanner:
             return self._whole(request, need, divided, now, after, self._pool.decoders())
         workers = state.open_mask.bit_count()
         expected = self._divider.apart(need, choice, decode, workers)
-        words = [] if after is not None else self._weighed(request, expected, now)
+        if after is None:
+            self._gate.weigh(request, expected, now)
         one = Opening(request, need, place, divided, now, choice.worker, decode=decode)
         if after is not None:
             one.attempt, one.refused = after.attempt, (after.why,)
         self._openings.add(one)
         ask = self._should_ask(choice, state, place.due_s - now)
-        words += self._place(one, state, now, ask=ask)
+        words = self._place(one, state, now, ask=ask)
         one.decode = None
         return words
 
@@ -202,23 +214,17 @@ class AffinityPlanner:
         peers: Sequence[Peer],
     ) -> list[Word]:
         chosen, expected = self._divider.whole(request, need, divided, now, peers)
-        words = [] if after is not None else self._weighed(request, expected, now)
+        if after is None:
+            self._gate.weigh(request, expected, now)
         self._gate.sent(request.request_id)
-        return [*words, chosen]
-
-    def _weighed(self, request: EngineRequest, expected: Expected, now: float) -> list[Word]:
-        """Raises BatonError if it cannot be served; else tells those whose places it takes."""
-        words: list[Word] = []
-        for request_id, error in self._gate.weigh(request, expected, now):
-            self.left(request_id)
-            words.append(Refused(request_id, error))
-        return words
+        return [chosen]
 
     def _placeable(self, request: EngineRequest, need: Need, now: float) -> prefill.Request:
         per_key = max(prefix_keys.ROUTING_BLOCK_TOKENS // need.block_tokens, 1)
         # A key covers everything before it, so every so many blocks' key is a routing block's.
         keys = need.blocks[per_key - 1 :: per_key]
-        due_s = now + self._slo.ttft_of(request.prompt_tokens)
+        promise_s = self._slo.ttft_of(request.prompt_tokens)
+        due_s = now + promise_s * _PATIENCE[self._gate.priority(request)]
         tokens = max(request.prompt_tokens, 1)
         number = self._openings.next_number()
         return prefill.Request(number, due_s, tokens, keys, need.blocks, need.block_tokens)

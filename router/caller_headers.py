@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,20 +21,30 @@ from router.policy.tenants import Priority
 TENANT_HEADER = "x-baton-tenant"
 PRIORITY_HEADER = "x-baton-priority"
 TIMEOUT_HEADER = "x-baton-timeout-s"
+_GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
+"""Where errors have OpenAI's shape; others are refused once they have been read."""
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
 class CallerHeaders:
-    """ASGI middleware: remembers who calls. Out of the way of `send`, which runs per token."""
+    """ASGI middleware: remembers who calls, and refuses before anything of a request is read.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `knock` raises BatonError if a request of the caller would be refused now. Out of the way of
+    `send`, which runs per token.
+    """
+
+    def __init__(self, app: ASGIApp, knock: Callable[[Caller], None]) -> None:
         self._app = app
+        self._knock = knock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection or request."""
         if scope["type"] == "http":
             try:
-                CALLER.set(caller_of(Headers(scope=scope)))
+                caller = caller_of(Headers(scope=scope))
+                if scope["path"] in _GENERATING and scope["method"] == "POST":
+                    self._knock(caller)
+                CALLER.set(caller)
             except BatonError as error:
                 return await error_response(error)(scope, receive, send)
         return await self._app(scope, receive, send)

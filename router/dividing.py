@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from baton import prefix_keys
 from baton.errors import BatonError, Reason
@@ -71,8 +72,11 @@ class Divider:
         self, need: Need, choice: Choice, decode: DecodeChoice | None, workers: int
     ) -> Expected:
         """What is expected of a divided request; so many workers could compute its prompt."""
-        chosen = choice.chosen
-        return self._expected(need, chosen.queue_s, chosen.ttft_s - chosen.queue_s, workers, decode)
+        wait_s, work_s = choice.chosen.queue_s, choice.chosen.ttft_s - choice.chosen.queue_s
+        peer = None if decode is None else self._registry.get(decode.worker_id)
+        after_s = 0.0 if peer is None else self._forecasts.apart(need, 0.0, peer).ttft_s
+        expected = self._expected(need, wait_s, work_s, workers, decode)
+        return replace(expected, after_s=after_s)
 
     def whole(
         self,

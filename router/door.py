@@ -62,7 +62,7 @@ class Door:
         try:
             self._check_room(sequences)
             self.check_ready()
-            self._gate.knock(caller, sequences, now)
+            self._gate.knock(caller, sequences, self._planner.ahead(now), now)
         except BatonError as error:
             self._count(error)
             raise

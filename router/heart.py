@@ -213,7 +213,7 @@ class Heart:
         if one is not None and one.state.phase is not life.Phase.STREAMING:
             now = self._clock.now()
             self._ledger.streams(one, now)
-            self._gate.computed(request_id)
+            self._gate.answered(request_id, now)
             self._feed(one, life.TokensCame(cause=f"{peer.info.worker_id} reported", at_s=now))
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:

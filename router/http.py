@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -27,6 +28,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
+from router.caller import Caller
 from router.caller_headers import CallerHeaders
 from router.explain_header import Explain, ExplainHeader
 from router.front import BatonFront, FrontError
@@ -90,6 +92,8 @@ class Pages:
 
     ready: Callable[[], None]
     """Raises BatonError while requests cannot be served."""
+    knock: Callable[[Caller], None]
+    """Raises BatonError while a request of this caller would be refused."""
     status: Callable[[], Mapping[str, Any]]
     story: Callable[[str], str | None]
     explain: Explain
@@ -248,7 +252,8 @@ def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
     app.add_middleware(ExplainHeader, explain=pages.explain)
-    app.add_middleware(CallerHeaders)
+    # Behind the others: a refusal is for those who may ask, and for browsers too.
+    app.user_middleware.append(Middleware(CallerHeaders, knock=pages.knock))
     app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
 
 

@@ -13,6 +13,7 @@ from baton.wire import worker_pb2 as pb
 from router.life import PlaceAgain
 from router.planning import SAME_WORKER, Chosen, Word
 from router.policy import round_robin
+from router.policy.admission import Ahead
 from router.policy.types import Plan, PolicyRules, PolicyView, Refusal, RequestFacts
 from router.ports import EngineRequest
 from router.registry import Peer, Registry
@@ -70,6 +71,9 @@ class PlainPlanner:
 
     def tick(self, now: float) -> Sequence[Word]:
         return ()
+
+    def ahead(self, now: float) -> Ahead:
+        return Ahead(0.0, 1)
 
     def figures(self, now: float) -> dict[str, Any]:
         return {}

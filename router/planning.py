@@ -10,6 +10,7 @@ from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
 from router.life import PlaceAgain
+from router.policy.admission import Ahead
 from router.policy.types import Plan
 from router.ports import NO_ROUTE, EngineRequest, Route
 from router.registry import Peer
@@ -80,6 +81,9 @@ class Planner(Protocol):
 
     def tick(self, now: float) -> Sequence[Word]:
         """Time has passed."""
+
+    def ahead(self, now: float) -> Ahead:
+        """What stands before a prompt that comes now, as far as it is known."""
 
     def figures(self, now: float) -> dict[str, Any]:
         """What it knows, in what JSON can hold."""

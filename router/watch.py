@@ -2,6 +2,9 @@
 
 A worker that says nothing is suspected first and taken for lost later; one that is lost again and
 again is left alone for a while that doubles each time. A long time without a loss makes it new.
+
+Silence is time in which the watcher could have heard something. A router that stands still, or
+hardly keeps up, looks seldom: what the workers have said meanwhile is still to be heard.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from baton.ids import WorkerId
 from router.registry import Peer
 
 _SUSPECT_SHARE = 0.5
+_LOOK_COUNTS_MAX_S = 0.1
+"""Of the time since the last look; twice what passes between two looks of an idle router."""
 _BACKOFF_S = 1.0
 _BACKOFF_MAX_S = 30.0
 _FORGIVEN_AFTER_S = 60.0
@@ -37,20 +42,28 @@ class _Record:
     lost_at: float = float("-inf")
 
 
+@dataclass(slots=True)
+class _Heard:
+    at: float
+    """Its last word, on the router's clock."""
+    watched_s: float
+    """How much had been watched when that was noticed."""
+
+
 class Watch:
     """Owned by one router; bounded by the workers it is told of. Times on the caller's clock."""
 
     def __init__(self, silence_s: float) -> None:
         self._silence_s = silence_s
         self._records: dict[WorkerId, _Record] = {}
-        self._looked_at = float("-inf")
-        self._awake_since = float("-inf")
+        self._heard: dict[WorkerId, _Heard] = {}
+        self._looked_at = float("inf")
+        self._watched_s = 0.0
 
     def begins(self, now: float) -> None:
-        """A round of looking at everybody. If it comes late, it was the watcher that stood still,
-        and what the workers have said meanwhile is still to be heard."""
-        if now - self._looked_at >= _SUSPECT_SHARE * self._silence_s:
-            self._awake_since = now
+        """A round of looking at everybody."""
+        passed_s = max(now - self._looked_at, 0.0)
+        self._watched_s += min(passed_s, _LOOK_COUNTS_MAX_S)
         self._looked_at = now
 
     def look_at(self, peer: Peer, now: float) -> Verdict:
@@ -63,7 +76,7 @@ class Watch:
 
     def verdict(self, worker_id: WorkerId, heard_at: float, now: float) -> Verdict:
         """For a worker that is connected, and was last heard at `heard_at`."""
-        silent_s = now - max(heard_at, self._awake_since)
+        silent_s = self._silent_s(worker_id, heard_at)
         if silent_s >= self._silence_s:
             return Verdict.LOSE
         if silent_s >= _SUSPECT_SHARE * self._silence_s or self._is_left_alone(worker_id, now):
@@ -80,7 +93,15 @@ class Watch:
 
     def keep(self, worker_ids: Iterable[WorkerId]) -> None:
         """These are in the cluster, nobody else."""
-        self._records = {w: self._records[w] for w in worker_ids if w in self._records}
+        kept = set(worker_ids)
+        self._records = {w: record for w, record in self._records.items() if w in kept}
+        self._heard = {w: heard for w, heard in self._heard.items() if w in kept}
+
+    def _silent_s(self, worker_id: WorkerId, heard_at: float) -> float:
+        heard = self._heard.get(worker_id)
+        if heard is None or heard.at != heard_at:
+            heard = self._heard[worker_id] = _Heard(heard_at, self._watched_s)
+        return self._watched_s - heard.watched_s
 
     def _is_left_alone(self, worker_id: WorkerId, now: float) -> bool:
         record = self._records.get(worker_id)

@@ -13,6 +13,8 @@ from baton.errors import Reason
 from router.policy.buckets import MinuteBucket
 from router.policy.types import Refusal
 
+_NEW_SHARE = 0.1
+
 
 class Priority(IntEnum):
     """Who is refused first."""
@@ -49,6 +51,38 @@ class Work:
         self.seconds = self.seconds - seconds if self.parts else 0.0
 
 
+@dataclass(slots=True)
+class Typical:
+    """A tenant's last requests that were weighed; nothing before the first."""
+
+    work_s: float = 0.0
+    promise_s: float = 0.0
+    tokens: float = 0.0
+
+    def learn(self, work_s: float, promise_s: float, tokens: int) -> None:
+        """One more."""
+        share = _NEW_SHARE if self.promise_s else 1.0
+        self.work_s += share * (work_s - self.work_s)
+        self.promise_s += share * (promise_s - self.promise_s)
+        self.tokens += share * (tokens - self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of the queue: what one tenant is due, and has; what others are due and have not."""
+
+    due_s: float
+    work: Work
+    left_by_others_s: float
+    alone: bool
+
+    def within(self, work_s: float) -> bool:
+        """Whether so much more is the tenant's due. Who has nothing under way is due one prompt."""
+        if self.alone:
+            return False
+        return not self.work.parts or self.work.seconds + work_s <= self.due_s
+
+
 class Account:
     """One tenant now."""
 
@@ -61,6 +95,7 @@ class Account:
         """Of those: their prompts and expected answers."""
         self.work = Work()
         """Of those: prompts that are let in and not computed."""
+        self.typical = Typical()
         self._limits = (
             (MinuteBucket(rules.requests_per_minute), f"{rules.requests_per_minute:.0f} requests"),
             (MinuteBucket(rules.tokens_per_minute), f"{rules.tokens_per_minute:.0f} tokens"),
@@ -97,32 +132,49 @@ class Accounts:
 
     def __init__(self, tenants: Mapping[str, TenantRules], default: str) -> None:
         self._all = {name: Account(name, rules) for name, rules in tenants.items()}
+        self._active: dict[str, Account] = {}
         self._default = self._all.setdefault(default, Account(default, TenantRules()))
+
+    def enter(self, account: Account, tokens: int, now: float) -> None:
+        """One more request of this tenant."""
+        account.enter(tokens, now)
+        self._active[account.name] = account
+
+    def leave(self, account: Account, tokens: int) -> None:
+        """One less."""
+        account.leave(tokens)
+        if not account.requests:
+            self._active.pop(account.name, None)
+
+    def active(self) -> tuple[Account, ...]:
+        """Those with something under way."""
+        return tuple(self._active.values())
 
     def of(self, tenant: str) -> Account:
         """The account that these requests are counted on."""
         return self._all.get(tenant, self._default)
 
-    def all(self) -> tuple[Account, ...]:
-        """In the order of the settings."""
-        return tuple(self._all.values())
+    def shares(self, account: Account, queue_s: float) -> Shares:
+        """How a queue of so many seconds of work is divided, as it concerns this tenant."""
+        due = self._due(account, queue_s)
+        others = (a for a in self._active.values() if a is not account)
+        left_s = sum(max(due[a.name] - a.work.seconds, 0.0) for a in others)
+        return Shares(due[account.name], account.work, left_s, alone=len(due) == 1)
 
-    def share_of_work(self, account: Account, newcomer: Account) -> float:
-        """Seconds of the prompts under way that are this tenant's due beside the newcomer."""
-        active = {a.name: a for a in self._all.values() if a.work.parts or a is newcomer}
-        return _share(account, active) * sum(a.work.seconds for a in active.values())
+    def within_tokens(self, account: Account, tokens: int) -> bool:
+        """Whether this tenant's part of the KV under way is within its share.
 
-    def share_of_tokens(self, account: Account) -> float:
-        """Tokens of the requests under way that are this tenant's due."""
-        active = {a.name: a for a in self._all.values() if a.requests}
-        return _share(account, active) * sum(a.tokens for a in active.values())
+        It is not where nobody else has any. `tokens` of it are of the request in question, which
+        may be counted already.
+        """
+        total = sum(a.tokens for a in self._active.values())
+        due = self._due(account, total)
+        alone = len(due) == 1
+        return not alone and (account.tokens <= tokens or account.tokens <= due[account.name])
 
-    def alone(self, account: Account) -> bool:
-        """Whether no other tenant has anything under way."""
-        return not any(a.requests for a in self._all.values() if a is not account)
-
-
-def _share(account: Account, active: Mapping[str, Account]) -> float:
-    weights = {name: one.rules.weight for name, one in active.items()}
-    weights[account.name] = account.rules.weight
-    return account.rules.weight / sum(weights.values())
+    def _due(self, account: Account, whole: float) -> dict[str, float]:
+        """By tenant with something under way, and this one."""
+        active = {a.name: a.rules.weight for a in self._active.values()}
+        active[account.name] = account.rules.weight
+        each = whole / sum(active.values())
+        return {name: weight * each for name, weight in active.items()}

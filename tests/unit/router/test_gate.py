@@ -63,16 +63,21 @@ def test_nobody_is_refused_where_nothing_is_shed() -> None:
         scene.submit(f"r{number}", **prompt(number))
 
 
-def test_a_tenant_within_its_share_takes_the_place_of_one_above() -> None:
+def test_a_tenant_within_its_share_gets_in_however_long_the_queue_of_another() -> None:
     scene = scene_of(tenants={"big": {}, "small": {}})
-    names = fill(scene, "big")
+    fill(scene, "big")
+    scene.heart.admit(1, Caller("small"))
     submit(scene, "mine", "small")
-    assert scene.front.reasons == {names[-1]: "queue_full"}
-    error = scene.front.failed[0][1]
-    assert error.retry_after_s == 1.0
+    assert scene.front.reasons == {}
     assert scene.sample("baton_tenant_requests_total", tenant="small", outcome="admitted") == 1
     assert scene.sample("baton_tenant_requests_total", tenant="big", outcome="queue_full") >= 1
-    assert scene.sample("baton_tenant_requests_total", tenant="big", outcome="displaced") == 1
+
+
+def test_what_would_be_refused_is_refused_before_it_is_read() -> None:
+    scene = scene_of()
+    scene.heart.admit()
+    fill(scene)
+    assert refused(scene.heart.admit).reason is Reason.QUEUE_FULL
 
 
 def test_limits_of_a_tenant_are_its_own() -> None:
@@ -146,3 +151,22 @@ def test_a_request_that_is_placed_again_is_not_weighed_again() -> None:
     names = fill(scene)
     scene.frame("p0", ended=[(f"{names[0]}.0.p", "worker_full", 0.0)])
     assert scene.front.failed == []
+
+
+def test_a_higher_priority_goes_first_where_requests_wait() -> None:
+    vip = {"vip": {"priority": "high"}}
+    scene = scene_of(tenants=vip, shed_at=0.0, disaggregate="always")
+    for _ in range(2):
+        tell(scene, "p0", queue_s=9.0)
+    for name, caller in (
+        ("low", Caller(priority=Priority.LOW)),
+        ("normal", Caller()),
+        ("high", Caller("vip")),
+    ):
+        scene.submit(name, caller=caller, **prompt(crc32(name.encode()) % 1000))
+    went = []
+    for _ in range(6):
+        scene.clock.advance(0.1)
+        tell(scene, "p0", queue_s=0.5)
+        went = [leg.leg_id for leg in scene.links["p0"].submits]
+    assert went == ["high.0.p", "normal.0.p", "low.0.p"]

@@ -20,7 +20,9 @@ async def test_a_key_guards_v1_and_nothing_else() -> None:
     args = front_args(settings, DEMO)
     args.api_key = ["secret"]
     front = build_front(args, FakeHeart())
-    pages = Pages(lambda: None, dict, lambda _: None, lambda _: [], CollectorRegistry())
+    pages = Pages(
+        lambda: None, lambda _: None, dict, lambda _: None, lambda _: [], CollectorRegistry()
+    )
     app = await build_http_app(front, args, settings, pages)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

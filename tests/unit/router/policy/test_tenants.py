@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baton.errors import Reason
-from router.policy.tenants import Account, Accounts, TenantRules, Work
+from router.policy.tenants import Account, Accounts, TenantRules, Typical, Work
 
 
 def account(**rules: float) -> Account:
@@ -57,26 +57,63 @@ def test_who_is_not_listed_shares_one_account() -> None:
     accounts = Accounts({"a": TenantRules()}, "default")
     assert accounts.of("x") is accounts.of("y") is accounts.of("default")
     assert accounts.of("a") is not accounts.of("x")
-    assert [one.name for one in accounts.all()] == ["a", "default"]
 
 
 def test_the_default_tenant_may_have_limits() -> None:
     accounts = Accounts({"default": TenantRules(concurrent_requests=1)}, "default")
-    accounts.of("x").enter(1, 0.0)
+    accounts.enter(accounts.of("x"), 1, 0.0)
     assert accounts.of("y").limit(1, 1, 0.0) is not None
 
 
-def test_shares_are_by_weight_among_those_with_something_under_way() -> None:
+def test_active_are_those_with_something_under_way() -> None:
+    accounts = Accounts({"a": TenantRules()}, "default")
+    a = accounts.of("a")
+    accounts.enter(a, 10, 0.0)
+    accounts.enter(a, 10, 0.0)
+    accounts.leave(a, 10)
+    assert accounts.active() == (a,)
+    accounts.leave(a, 10)
+    assert accounts.active() == ()
+
+
+def test_a_queue_is_divided_by_weight_among_those_with_something_under_way() -> None:
     rules = {"a": TenantRules(weight=1), "b": TenantRules(weight=3), "idle": TenantRules(weight=9)}
     accounts = Accounts(rules, "default")
     a, b = accounts.of("a"), accounts.of("b")
-    assert accounts.alone(a)
-    a.enter(100, 0.0)
-    a.work.add(8.0)
-    assert accounts.alone(a)
-    assert not accounts.alone(b)
-    assert accounts.share_of_work(a, a) == 8.0
-    assert accounts.share_of_work(b, b) == 6.0
-    assert accounts.share_of_work(a, b) == 2.0
-    assert accounts.share_of_tokens(b) == 75.0
-    assert accounts.share_of_tokens(accounts.of("idle")) == 90.0
+    accounts.enter(a, 100, 0.0)
+    a.work.add(2.5)
+    assert accounts.shares(a, 8.0).alone
+    assert not accounts.shares(a, 8.0).within(0.0)
+    shares = accounts.shares(b, 8.0)
+    assert (shares.due_s, shares.left_by_others_s, shares.alone) == (6.0, 0.0, False)
+    accounts.enter(b, 50, 0.0)
+    shares = accounts.shares(a, 8.0)
+    assert (shares.due_s, shares.left_by_others_s) == (2.0, 6.0)
+    assert not shares.within(0.1)
+    b.work.add(1.0)
+    assert accounts.shares(a, 8.0).left_by_others_s == 5.0
+    assert accounts.shares(b, 8.0).within(5.0)
+    assert not accounts.shares(b, 8.0).within(5.1)
+
+
+def test_tokens_are_divided_likewise() -> None:
+    accounts = Accounts({"a": TenantRules(), "b": TenantRules()}, "default")
+    a, b = accounts.of("a"), accounts.of("b")
+    accounts.enter(a, 100, 0.0)
+    assert not accounts.within_tokens(a, 100)
+    accounts.enter(b, 60, 0.0)
+    assert accounts.within_tokens(b, 60)
+    assert accounts.within_tokens(a, 100)  # its only request
+    accounts.enter(a, 10, 0.0)
+    assert not accounts.within_tokens(a, 10)
+    accounts.enter(b, 20, 0.0)
+    assert accounts.within_tokens(b, 20)
+
+
+def test_what_is_typical_is_learnt_from_the_first_and_followed() -> None:
+    typical = Typical()
+    typical.learn(1.0, 2.0, 100)
+    assert (typical.work_s, typical.promise_s, typical.tokens) == (1.0, 2.0, 100.0)
+    for _ in range(100):
+        typical.learn(3.0, 4.0, 300)
+    assert typical.work_s == pytest.approx(3.0, abs=0.01)
