@@ -89,7 +89,7 @@ class Pool:
         if slot is None:
             return False
         if frame.HasField("costs"):
-            self.outlook.heard(slot, frame.costs)
+            self.outlook.heard(slot, frame.costs, now)
         return frame.HasField("cache") and self.caches.heard(slot, frame.cache, now)
 
     @contextmanager
@@ -110,6 +110,7 @@ class Pool:
 
     def state(self, now: float) -> State:
         """The prefill workers now; `match` answers for the same moment."""
+        self.outlook.at(now, (slot for slot, _ in self._prefillers))
         queue_s, mask, oldest = [0.0] * len(self.slots), 0, now
         for slot, peer in self._best(self._prefillers, self._rules.max_queued_prefill_requests):
             queue_s[slot] = peer.queue_s(now)
