@@ -16,13 +16,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from baton.ids import RouterId, WorkerId
 from baton.messages import ClusterView
 from cluster.crew import Crew
-from cluster.fronts import Fronts, RouterRow
+from cluster.fronts import Fronts
 from cluster.jobs import first_end
 from cluster.membership import view
 from cluster.plan import Plan, Time, real_time
-from cluster.ports import ActorFactory
+from cluster.ports import ActorFactory, RouterRow
 
 _log = logging.getLogger(__name__)
 _WORKER_DRAIN_MIN_S = 2.0
@@ -66,6 +67,7 @@ class Controller:
         self._was_serving = False
         self.crew = Crew(factory, plan, self._time)
         self.fronts = Fronts(factory, plan, self._time)
+        self.crew.told = self.fronts.told
 
     async def run(self) -> None:
         """Starts the cluster, keeps it, and stops it when asked; then no process is left.
@@ -83,6 +85,15 @@ class Controller:
     def ask_to_stop(self) -> None:
         """Lets `run` drain and end. May be called again."""
         self._stop_asked = True
+
+    def ask_to_drain(self, name: str) -> int:
+        """Has a worker or router finish what it has, and be started anew; its incarnation so far.
+
+        Raises BatonError if it is not there to be drained. May be called again.
+        """
+        if any(row.router_id == name for row in self.fronts.rows):
+            return self.fronts.ask_to_replace(RouterId(name))
+        return self.crew.ask_to_drain(WorkerId(name))
 
     async def kill(self) -> None:
         """Ends every process at once. `run` must have ended or been cancelled."""

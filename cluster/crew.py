@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
@@ -27,6 +28,7 @@ from cluster.membership import (
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
 from cluster.processes import Process
+from cluster.standing_in import lendings
 from cluster.supervision import (
     Action,
     DeclareDead,
@@ -41,6 +43,8 @@ from cluster.supervision import (
 
 _log = logging.getLogger(__name__)
 _Events = tuple[Event, ...]
+_NOTICE_S = 3.0
+"""Routers hear that a worker takes nothing new before it does so, but nobody waits longer."""
 
 
 class Crew:
@@ -60,6 +64,8 @@ class Crew:
         self._heard_at: dict[WorkerId, float] = {}
         self._drain_s = plan.drain_timeout_s
         self._asked: set[Start] = set()
+        self.told: Callable[[int], bool] = lambda _version: True
+        """Whether all routers have heard of a version of the table."""
 
     def adopt(self, adopted: Adopted) -> None:
         """Takes over a worker that an earlier controller left running."""
@@ -122,6 +128,7 @@ class Crew:
         for key, events in self._jobs.collect():
             self._apply(events)
             self._bury_if_dead(WorkerId(key))
+        self._lend()
 
     async def dismiss(self, drain_s: float) -> None:
         """Drains and stops every worker; returns when none is left."""
@@ -175,6 +182,8 @@ class Crew:
         except (BatonError, StartupError) as error:
             return self._unheard(row, error)
         self._heard_at[row.worker_id] = self._time.now()
+        if progress.leaving:
+            self._asked.add((row.worker_id, row.incarnation))
         events = self._news(row, progress)
         await self._tell_deaths(row, progress.accused)
         # Polls follow each other at the health interval; the pause is part of the job.
@@ -230,11 +239,23 @@ class Crew:
         assert row is not None
         drain_s = self._drain_s if row.state is WorkerState.READY else 0.0
         self._apply((DrainAsked(worker_id, incarnation, self._time.now()),))
+        self._lend()
         await self._jobs.replace(worker_id, "retire", self._end(worker_id, incarnation, drain_s))
+
+    def _lend(self) -> None:
+        if self._wanted.slots():
+            self._apply(lendings(self.table, self._asked, self._time.now()))
+
+    async def _give_notice(self) -> None:
+        version, until = self.table.version, self._time.now() + _NOTICE_S
+        while self._wanted.slots() and not self.told(version) and self._time.now() < until:
+            await self._time.pause(min(0.1, self._plan.health_interval_s))
 
     async def _end(self, worker_id: WorkerId, incarnation: int, drain_s: float) -> _Events:
         handle = self._handles.get(worker_id)
         if handle is not None:
+            if drain_s > 0:
+                await self._give_notice()
             await end_gently(handle, self._plan, self._time, drain_s)
             await self._make_sure(worker_id)
         return (WorkerStopped(worker_id, incarnation, self._time.now()),)

@@ -1,84 +1,85 @@
-"""The routers: keeps them running and tells each of them who is in the cluster."""
+"""The routers: keeps them running and tells each of them who is in the cluster.
+
+A router is replaced without a gap. Its successor starts beside it and takes over the open port
+itself, with the connections that wait in it; then the old one withdraws, serves whoever is still
+connected for a bounded time, and ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
+from cluster.front import Front
 from cluster.jobs import Failure, Jobs, end_gently, is_late, wait_drained
 from cluster.plan import Plan, Time
-from cluster.ports import ActorFactory, Handle, RouterProgress
+from cluster.ports import ActorFactory, Handle, RouterProgress, RouterRow
 from cluster.supervision import backoff_s, heals
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RouterRow:
-    """One router as the cluster's table shows it."""
-
-    router_id: RouterId
-    state: WorkerState
-    url: str | None
-    detail: str
-    restarts: int
-    pid: int | None
-
-
-@dataclass(slots=True)
-class _Front:
-    router_id: RouterId
-    incarnation: int = 0
-    state: WorkerState = WorkerState.GONE
-    url: str | None = None
-    detail: str = ""
-    handle: Handle | None = None
-    failures: int = 0
-    since: float = 0.0
-    heard_at: float = 0.0
-    retry_at: float = 0.0
-    told_version: int = -1
-    told_at: float = 0.0
+_LOOK_EVERY_S = 0.2
+"""Short, so that a changed view does not wait for a whole health interval."""
 
 
 class Fronts:
-    """Owns the handles of all routers. None holds state: a new one simply replaces a dead one."""
+    """Owns the handles of all routers. None holds state: a new one simply replaces another."""
 
     def __init__(self, factory: ActorFactory, plan: Plan, time: Time) -> None:
         self._factory = factory
         self._plan = plan
         self._time = time
         self._jobs: Jobs[Failure | None] = Jobs("fronts")
-        self._fronts = [_Front(RouterId(f"router-{n}")) for n in range(plan.routers)]
+        self._ids = tuple(RouterId(f"router-{n}") for n in range(plan.routers))
+        self._fronts = [Front(router_id) for router_id in self._ids]
         self._was_complete = False
 
     @property
     def rows(self) -> tuple[RouterRow, ...]:
-        """All routers, in order."""
-        return tuple(_row(front) for front in self._fronts)
+        """All routers, in order; a successor is shown once it has taken over."""
+        shown = (f for f in self._fronts if f.before is None or f.before.replaced)
+        return tuple(f.row() for f in sorted(shown, key=lambda f: self._ids.index(f.router_id)))
 
     @property
     def complete(self) -> bool:
         """Whether all routers are ready."""
-        return all(front.state is WorkerState.READY for front in self._fronts)
+        ready = {f.router_id for f in self._fronts if f.state is WorkerState.READY}
+        return ready.issuperset(self._ids)
 
     @property
     def url(self) -> str | None:
         """Where clients reach the first ready router."""
-        return next((front.url for front in self._fronts if front.url is not None), None)
+        return next((row.url for row in self.rows if row.url is not None), None)
 
     def handle(self, router_id: RouterId) -> Handle | None:
         """The process behind a router, None while there is none."""
-        return next((f.handle for f in self._fronts if f.router_id == router_id), None)
+        front = self._current(router_id)
+        return None if front is None else front.handle
+
+    def told(self, version: int) -> bool:
+        """Whether every router that serves anybody has heard of this version of the table."""
+        serving = (f for f in self._fronts if f.serves)
+        return all(f.told_version >= version for f in serving)
 
     @property
     def tasks(self) -> tuple[asyncio.Task[Failure | None], ...]:
         """The jobs in flight."""
         return self._jobs.tasks
+
+    def ask_to_replace(self, router_id: RouterId) -> int:
+        """Has a router followed by a fresh start of it; its incarnation until then.
+
+        Raises BatonError if it is not there to be replaced. May be called again.
+        """
+        front = self._current(router_id)
+        if front is None:
+            raise BatonError(Reason.NO_WORKER, f"there is no router {router_id}")
+        if front.state is not WorkerState.READY:
+            raise BatonError(Reason.DRAINING, f"{router_id} is {front.state.value}, not ready")
+        self._succeed(front)
+        return front.incarnation
 
     async def step(self, view: ClusterView) -> None:
         """One turn: starts what is due, and takes in what the jobs found out.
@@ -89,7 +90,8 @@ class Fronts:
             self._next_job(front, view)
         for key, failure in self._jobs.collect():
             if failure is not None:
-                await self._died(self._by_id(key), failure)
+                await self._died(self._by_key(key), failure)
+        self._forget_the_replaced()
         self._was_complete = self._was_complete or self.complete
 
     async def drain(self, drain_s: float) -> bool:
@@ -108,27 +110,46 @@ class Fronts:
         await self._jobs.aclose()
         await asyncio.gather(*(self._kill(front) for front in self._fronts))
 
-    def _by_id(self, router_id: str) -> _Front:
-        return next(front for front in self._fronts if front.router_id == router_id)
+    def _current(self, router_id: RouterId) -> Front | None:
+        own = (f for f in self._fronts if f.router_id == router_id and not f.replaced)
+        return next(own, None)
 
-    def _next_job(self, front: _Front, view: ClusterView) -> None:
+    def _by_key(self, key: str) -> Front:
+        return next(front for front in self._fronts if front.key == key)
+
+    def _forget_the_replaced(self) -> None:
+        self._fronts = [f for f in self._fronts if not (f.replaced and f.handle is None)]
+        for front in self._fronts:
+            if front.before not in self._fronts:
+                front.before = None
+
+    def _succeed(self, front: Front) -> None:
+        """Starts whoever is to follow it, if nobody is under way."""
+        if not any(f.before is front for f in self._fronts):
+            front.detail = "its successor starts"
+            self._fronts.append(Front(front.router_id, front.incarnation, before=front))
+
+    def _next_job(self, front: Front, view: ClusterView) -> None:
         now = self._time.now()
-        if self._jobs.busy(front.router_id):
+        if self._jobs.busy(front.key):
             return
         if front.handle is None:
             if now >= front.retry_at:
-                self._jobs.start(front.router_id, "place", self._place(front))
-        elif front.told_version != view.version or now >= front.told_at + self._plan.view_repeat_s:
-            self._jobs.start(front.router_id, "tell", self._tell(front, view))
+                self._jobs.start(front.key, "place", self._place(front))
+        elif front.is_to_hear(view.version, self.rows, now - self._plan.view_repeat_s):
+            self._jobs.start(front.key, "tell", self._tell(front, view))
+        elif front.replaced:
+            self._jobs.start(front.key, "see off", self._see_off(front))
         else:
-            self._jobs.start(front.router_id, "poll", self._poll(front))
+            self._jobs.start(front.key, "poll", self._poll(front))
 
-    async def _place(self, front: _Front) -> Failure | None:
+    async def _place(self, front: Front) -> Failure | None:
         front.incarnation += 1
         self._enter(front, WorkerState.STARTING, "starting its process")
         try:
             front.handle = await self._factory.router(front.router_id, front.incarnation)
-            await front.handle.call("start", timeout_s=self._plan.call_timeout_s)
+            door = await self._door_of(front.before)
+            await front.handle.call("start", door, timeout_s=self._plan.call_timeout_s)
         except (BatonError, StartupError) as error:
             return error
         front.detail = "starting"
@@ -136,48 +157,89 @@ class Fronts:
         front.heard_at = self._time.now()
         return None
 
-    async def _tell(self, front: _Front, view: ClusterView) -> Failure | None:
-        assert front.handle is not None
+    async def _door_of(self, before: Front | None) -> str:
+        if before is None or before.handle is None:
+            return ""
         try:
-            await front.handle.call("set_view", view, timeout_s=self._plan.call_timeout_s)
+            door = await before.handle.call("offer", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            _log.info("%s did not hand over its port: %s", before.router_id, error.message)
+            return ""
+        return str(door)
+
+    async def _tell(self, front: Front, view: ClusterView) -> Failure | None:
+        assert front.handle is not None
+        rows, call_s = self.rows, self._plan.call_timeout_s
+        try:
+            await front.handle.call("set_view", view, rows, timeout_s=call_s)
         except (BatonError, StartupError) as error:
             return self._unheard(front, error)
-        front.told_version = view.version
+        front.told_version, front.told_rows = view.version, rows
         front.told_at = front.heard_at = self._time.now()
         return None
 
-    async def _poll(self, front: _Front) -> Failure | None:
+    async def _poll(self, front: Front) -> Failure | None:
         assert front.handle is not None
         try:
             progress = await front.handle.call("progress", timeout_s=self._plan.call_timeout_s)
         except (BatonError, StartupError) as error:
             return self._unheard(front, error)
         front.heard_at = self._time.now()
-        failure = self._news(front, progress)
+        failure = await self._news(front, progress)
         if failure is None:
-            # Short, so that a changed view does not wait for a whole health interval.
-            await self._time.pause(min(0.2, self._plan.health_interval_s))
+            await self._time.pause(min(_LOOK_EVERY_S, self._plan.health_interval_s))
         return failure
 
-    def _news(self, front: _Front, progress: RouterProgress) -> Failure | None:
+    async def _news(self, front: Front, progress: RouterProgress) -> Failure | None:
         if progress.error is not None or not progress.alive:
             return _error(progress)
+        if progress.leaving and front.state is WorkerState.READY:
+            self._succeed(front)
         overdue = self._time.now() - front.since > self._plan.limits.start_timeout_s
         if progress.ready_url is not None and front.state is WorkerState.STARTING:
             front.url = progress.ready_url
             self._enter(front, WorkerState.READY, "")
+            await self._replace(front.before)
         elif front.state is WorkerState.STARTING and overdue:
             return BatonError(Reason.DEADLINE_EXCEEDED, "it was not ready in time")
         return None
 
-    def _unheard(self, front: _Front, error: Failure) -> Failure | None:
+    async def _replace(self, before: Front | None) -> None:
+        """Its successor takes connections: it need not any more."""
+        if before is None:
+            return
+        before.replaced, before.url = True, None
+        self._enter(before, WorkerState.DRAINING, "")
+        if before.handle is None:
+            return
+        try:
+            await before.handle.call("withdraw", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            # Whoever sees it off finds out what ails it.
+            _log.info("%s did not withdraw: %s", before.router_id, error.message)
+
+    async def _see_off(self, front: Front) -> Failure | None:
+        assert front.handle is not None
+        try:
+            clients = await front.handle.call("clients", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            return error
+        late = self._time.now() >= front.since + self._plan.drain_timeout_s
+        if clients and not late:
+            front.detail = f"{clients} clients left"
+            await self._time.pause(min(_LOOK_EVERY_S, self._plan.health_interval_s))
+        else:
+            await self._stop(front)
+        return None
+
+    def _unheard(self, front: Front, error: Failure) -> Failure | None:
         silent_s = self._time.now() - front.heard_at
         starting = front.state is WorkerState.STARTING
         bound_s = self._plan.limits.start_timeout_s if starting else self._plan.silence_s
         patient = is_late(error) and silent_s < bound_s
         return None if patient else error
 
-    async def _died(self, front: _Front, error: Failure) -> None:
+    async def _died(self, front: Front, error: Failure) -> None:
         _log.warning("%s (start %d) died: %s", front.router_id, front.incarnation, error.message)
         steady = front.state is WorkerState.READY
         steady = steady and self._time.now() - front.since >= self._plan.limits.steady_s
@@ -185,17 +247,19 @@ class Fronts:
         await self._kill(front)
         front.detail = error.message
         front.retry_at = self._time.now() + backoff_s(front.failures, self._plan.limits)
+        # Whoever was to follow it is under way already.
+        front.replaced = front.replaced or any(f.before is front for f in self._fronts)
         if not self._was_complete:
             self._give_up_if_hopeless(front, error)
 
-    def _give_up_if_hopeless(self, front: _Front, error: Failure) -> None:
+    def _give_up_if_hopeless(self, front: Front, error: Failure) -> None:
         if isinstance(error, StartupError) and not heals(error):
             raise error
         if front.failures >= self._plan.limits.first_start_failures_max:
             raise error
 
-    async def _drain(self, front: _Front, drain_s: float) -> bool:
-        if front.handle is None or front.state is not WorkerState.READY:
+    async def _drain(self, front: Front, drain_s: float) -> bool:
+        if front.handle is None or not front.serves:
             return True
         self._enter(front, WorkerState.DRAINING, "draining")
         try:
@@ -204,29 +268,23 @@ class Fronts:
             _log.info("%s did not drain: %s", front.router_id, error.message)
             return False
 
-    async def _stop(self, front: _Front) -> None:
+    async def _stop(self, front: Front) -> None:
         if front.handle is not None:
             await end_gently(front.handle, self._plan, self._time, 0.0)
         self._gone(front)
 
-    async def _kill(self, front: _Front) -> None:
+    async def _kill(self, front: Front) -> None:
         if front.handle is not None:
             await front.handle.kill()
         self._gone(front)
 
-    def _gone(self, front: _Front) -> None:
+    def _gone(self, front: Front) -> None:
         front.handle = None
         front.url = None
         self._enter(front, WorkerState.GONE, "stopped")
 
-    def _enter(self, front: _Front, state: WorkerState, detail: str) -> None:
+    def _enter(self, front: Front, state: WorkerState, detail: str) -> None:
         front.state, front.detail, front.since = state, detail, self._time.now()
-
-
-def _row(front: _Front) -> RouterRow:
-    pid = None if front.handle is None else front.handle.pid
-    restarts = max(0, front.incarnation - 1)
-    return RouterRow(front.router_id, front.state, front.url, front.detail, restarts, pid)
 
 
 def _error(progress: RouterProgress) -> Failure:

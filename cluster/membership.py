@@ -89,6 +89,16 @@ class WorkerComplained:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleLent:
+    """For now routers are to send it what is of this role; None = what is of its own."""
+
+    worker_id: WorkerId
+    incarnation: int
+    role: Role | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStopped:
     """It left because it was asked to."""
 
@@ -104,6 +114,7 @@ Event = (
     | WorkerDied
     | WorkerComplained
     | DrainAsked
+    | RoleLent
     | WorkerStopped
 )
 
@@ -128,6 +139,8 @@ class Row:
     error: Mapping[str, str] | None = None
     accused: tuple[str, ...] = ()
     worn_out: str = ""
+    lent_to: Role | None = None
+    """The role that it stands in for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +173,7 @@ TRANSITIONS: Mapping[tuple[WorkerState | None, type[Event]], WorkerState] = Mapp
         (_R, WorkerComplained): _R,
         (_R, WorkerDied): _G,
         (_R, DrainAsked): _D,
+        (_R, RoleLent): _R,
         (_R, WorkerStopped): _G,
         (_D, WorkerDied): _G,
         (_D, WorkerStopped): _G,
@@ -203,6 +217,7 @@ def check_invariants(table: Table) -> None:
         assert row.state in (WorkerState.READY, WorkerState.DRAINING) or row.info is None, row
         assert row.state is WorkerState.GONE or not row.died, row
         assert row.state is WorkerState.READY or not (row.accused or row.worn_out), row
+        assert row.state is WorkerState.READY or row.lent_to is None, row
         if row.info is not None:
             named = (row.info.worker_id, row.info.incarnation, row.info.role)
             assert named == (row.worker_id, row.incarnation, row.role), row
@@ -233,6 +248,9 @@ def _changed(row: Row | None, event: Event, target: WorkerState) -> Row:
             return _left_ready(row, target, "draining", event.at)
         case WorkerComplained():
             return replace(row, accused=event.accused, worn_out=event.worn_out)
+        case RoleLent():
+            detail = "" if event.role is None else f"stands in for {event.role.value}"
+            return replace(row, lent_to=event.role, detail=detail)
         case WorkerDied():
             gone = _left_ready(row, target, event.why, event.at)
             return replace(gone, info=None, died=True, error=event.error)
@@ -256,7 +274,7 @@ def _placed(event: WorkerPlaced) -> Row:
 def _left_ready(row: Row, target: WorkerState, detail: str, at: float) -> Row:
     ready_for_s = at - row.since if row.state is WorkerState.READY else row.ready_for_s
     left = replace(row, state=target, since=at, detail=detail, ready_for_s=ready_for_s)
-    return replace(left, accused=(), worn_out="")
+    return replace(left, accused=(), worn_out="", lent_to=None)
 
 
 def _order(row: Row) -> tuple[bool, int, str]:
@@ -269,6 +287,7 @@ def _order(row: Row) -> tuple[bool, int, str]:
 
 
 def _member(row: Row) -> Member:
-    return Member(
-        row.worker_id, row.role, row.state, row.info, row.detail, restarts=row.incarnation - 1
-    )
+    info = row.info
+    if info is not None and row.lent_to is not None:
+        info = replace(info, role=row.lent_to)
+    return Member(row.worker_id, row.role, row.state, info, row.detail, row.incarnation - 1)

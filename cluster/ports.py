@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from baton.ids import RouterId, WorkerId
-from baton.messages import ClusterView, Role, WorkerInfo
+from baton.messages import ClusterView, Role, WorkerInfo, WorkerState
 from cluster.processes import Process
 
 
@@ -30,6 +30,8 @@ class StartProgress:
     more into its memory."""
     worn_out: str = ""
     """Why it asks to be replaced; empty while it does not."""
+    leaving: bool = False
+    """Whether a signal told it to leave: it waits to be drained, for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,22 @@ class RouterProgress:
     """Where clients reach it, such as http://127.0.0.1:8000; None = not yet."""
     error: Mapping[str, str] | None = None
     alive: bool = True
+    leaving: bool = False
+    """Whether a signal told it to leave: it waits for a successor, for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRow:
+    """One router as the cluster's table shows it."""
+
+    router_id: RouterId
+    state: WorkerState
+    url: str | None
+    detail: str
+    restarts: int
+    pid: int | None
+    replaced: bool = False
+    """Whether its successor has its place already, and it only serves its last clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,12 @@ class WorkerProcess(Protocol):
         """From now on refuses new requests; running ones may take `timeout_s`. Returns at once."""
 
     def drained(self) -> bool:
-        """Whether no request runs any more."""
+        """Whether no request runs any more, and all KV that it computed has been delivered."""
+        ...
+
+    def leave(self) -> bool:
+        """A signal asks it to go: its supervisor is told, drains it and starts it anew; without
+        one it drains and ends by itself. False: it has nothing to finish. Returns at once."""
         ...
 
     def stop(self, timeout_s: float) -> None:
@@ -83,15 +106,17 @@ class WorkerProcess(Protocol):
 class RouterProcess(Protocol):
     """One router: the front door. Built by settings, router id and digest."""
 
-    def start(self) -> None:
-        """Begins the start-up on a thread of its own and returns."""
+    def start(self, door: str = "") -> None:
+        """Begins the start-up on a thread of its own and returns. `door`: what its predecessor
+        answered to `offer`; its port is taken over. Empty = the port is opened."""
 
     def progress(self) -> RouterProgress:
         """Cheap; asked at every health interval."""
         ...
 
-    def set_view(self, view: ClusterView) -> None:
-        """Replaces the members it may send requests to. An older version is ignored."""
+    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
+        """Replaces the members it may send requests to; an older version is ignored. `routers` is
+        for people who ask this one for the others."""
 
     def status(self) -> dict[str, Any]:
         """Counters for people, in what JSON can hold."""
@@ -102,6 +127,23 @@ class RouterProcess(Protocol):
 
     def drained(self) -> bool:
         """Whether no request runs any more."""
+        ...
+
+    def offer(self) -> str:
+        """Where its successor gets the open port, for a while; empty if it has none."""
+        ...
+
+    def withdraw(self) -> None:
+        """From now on takes no new connections. Who is connected is served, and told with each
+        answer to connect anew. Returns at once."""
+
+    def clients(self) -> int:
+        """How many clients are connected."""
+        ...
+
+    def leave(self) -> bool:
+        """A signal asks it to go: its supervisor is told and starts a successor; without one it
+        withdraws after a while, and ends. False: it serves nobody. Returns at once."""
         ...
 
     def stop(self, timeout_s: float) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
+from cluster.leaving import listening
 from cluster.ports import Adopted, Placement
 from cluster.processes import Process, end_for_certain, find, this_host
 
@@ -125,7 +126,7 @@ class RayActorFactory:
     async def _start(self, name: str, spec: ActorSpec) -> RayHandle:
         import ray
 
-        remote = ray.remote(spec.cls).options(**self._options(name, spec))
+        remote = ray.remote(listening(spec.cls)).options(**self._options(name, spec))
         # Exporting a class talks to Ray's control store, which may be far away.
         actor = await asyncio.to_thread(remote.remote, *spec.args)
         try:

@@ -23,8 +23,8 @@ from baton.settings import commands as settings_commands
 from cluster.processes import Process
 from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
-from deploy.drain import Patience, workers_of
-from deploy.drain import drain as drain_workers
+from deploy.drain import Patience, everybody
+from deploy.drain import drain as drain_all
 from deploy.explain_text import as_text as explain_text
 from deploy.orders import Orders
 from deploy.parser import SHORTCUTS
@@ -94,7 +94,7 @@ def _unknown(request_id: str) -> BatonError:
 
 
 def drain(args: argparse.Namespace) -> int:
-    """`baton drain`: returns when every worker named is back."""
+    """`baton drain`: returns when everybody named is back."""
     settings = _settings(args)
     state = _running(args)
     url = _url(args)
@@ -104,9 +104,9 @@ def drain(args: argparse.Namespace) -> int:
         _, found = get_json(url, "/status")
         return found if isinstance(found, dict) else {}
 
-    names = workers_of(page()) if args.all else args.worker
+    names = everybody(page()) if args.all else args.name
     most_s = settings.cluster.drain_timeout_s + settings.engine.start_timeout_s
-    drain_workers(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
+    drain_all(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
     return 0
 
 

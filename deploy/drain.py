@@ -1,4 +1,4 @@
-"""`baton drain`: a worker finishes what it has, ends, and is started anew; one after the other."""
+"""`baton drain`: workers and routers finish what they have, end, and are started anew, in turn."""
 
 from __future__ import annotations
 
@@ -25,49 +25,56 @@ class Patience:
     now: Callable[[], float] = time.monotonic
 
 
-def workers_of(page: Mapping[str, Any]) -> list[str]:
-    """Every worker of the cluster, in the order in which a rolling restart takes them."""
-    return [str(m["worker_id"]) for m in page.get("members", ())]
+def everybody(page: Mapping[str, Any]) -> list[str]:
+    """All workers and routers, in the order in which a rolling restart takes them."""
+    routers = (str(r["router_id"]) for r in page.get("routers", ()) if not r["replaced"])
+    return [*(str(m["worker_id"]) for m in page.get("members", ())), *routers]
 
 
-def drain(
-    worker_ids: Sequence[str], orders: Orders, page: Page, say: Say, patience: Patience
-) -> None:
-    """Drains these workers, the next once the last is back.
+def drain(names: Sequence[str], orders: Orders, page: Page, say: Say, patience: Patience) -> None:
+    """Drains these workers and routers, the next once the last is back.
 
     Raises BatonError when one is not there, or is not back in time.
     """
-    for worker_id in worker_ids:
-        before = orders.give({"do": "drain", "worker_id": worker_id})["incarnation"]
-        _follow(worker_id, int(before), page, say, patience)
+    for name in names:
+        before = orders.give({"do": "drain", "name": name})["incarnation"]
+        _follow(name, int(before), page, say, patience)
 
 
-def _follow(worker_id: str, before: int, page: Page, say: Say, patience: Patience) -> None:
+def _follow(name: str, before: int, page: Page, say: Say, patience: Patience) -> None:
     began, shown = patience.now(), ""
     while True:
-        line, is_back = _state(page(), worker_id, before)
+        line, is_back = _state(page(), name, before)
         if line != shown:
-            say(f"{worker_id}: {line}")
+            say(f"{name}: {line}")
             shown = line
         if is_back:
             return
         if patience.now() - began > patience.most_s:
-            message = f"{worker_id} is not back after {patience.most_s:.0f} s: {line}"
+            message = f"{name} is not back after {patience.most_s:.0f} s: {line}"
             raise BatonError(Reason.STARTING, message)
         patience.pause(_LOOK_EVERY_S)
 
 
-def _state(page: Mapping[str, Any], worker_id: str, before: int) -> tuple[str, bool]:
-    """A worker in a few words, and whether a later start of it is ready."""
-    row = next((m for m in page.get("members", ()) if m["worker_id"] == worker_id), None)
-    if row is None:
+def _state(page: Mapping[str, Any], name: str, before: int) -> tuple[str, bool]:
+    """A worker or router in a few words, and whether a later start of it is ready."""
+    rows = [m for m in page.get("members", ()) if m["worker_id"] == name]
+    # Of a router there are two for a while. The old one first: it has to be gone.
+    rows += sorted(
+        (r for r in page.get("routers", ()) if r["router_id"] == name),
+        key=lambda r: int(r["incarnation"]),
+    )
+    if not rows:
         return "not listed", False
+    row = rows[0]
     later, state = (row.get("incarnation") or 0) > before, str(row["state"])
-    if state == "ready":
-        return ("ready", True) if later else ("asked", False)
-    if state == "draining":
-        return f"draining, {_legs(page, worker_id)} requests left", False
-    return f"{state}, {row['detail']}" if row.get("detail") else state, False
+    if state == "ready" and later:
+        return "ready", True
+    words = [state, str(row.get("detail") or "")]
+    if "worker_id" in row:
+        words = [words[0], f"{_legs(page, name)} requests left"] if state == "draining" else words
+        words = ["asked"] if state == "ready" else words
+    return ", ".join(filter(None, words)), False
 
 
 def _legs(page: Mapping[str, Any], worker_id: str) -> int:

@@ -15,6 +15,18 @@ from baton.errors import BatonError, StartupError, StartupFault
 
 _T = TypeVar("_T")
 _log = logging.getLogger("baton.process")
+_LOOK_EVERY_S = 0.2
+
+
+async def until(true: Callable[[], bool], most_s: float) -> bool:
+    """Waits for something that nobody announces; False if it did not come within `most_s`."""
+    try:
+        async with asyncio.timeout(most_s):
+            while not true():  # noqa: ASYNC110 - it may come true in another process
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 class LoopThread:

@@ -25,7 +25,7 @@ _STORY = """examples:
 """
 _DRAIN = """examples:
   baton drain decode-0                    it finishes what it has and is started anew
-  baton drain --all                       every worker, one after the other: a rolling restart
+  baton drain --all                       every worker and router in turn: a rolling restart
 """
 _CONFIG = """examples:
   baton config show                 what differs from the defaults
@@ -64,7 +64,7 @@ def build() -> argparse.ArgumentParser:
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
     _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
     _story(_add(commands, "story", "tell the life of a request, step by step", _STORY))
-    _drain(_add(commands, "drain", "let workers finish, and start them anew", _DRAIN))
+    _drain(_add(commands, "drain", "let workers and routers finish, and start them anew", _DRAIN))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
@@ -127,7 +127,8 @@ def _drain(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
     _add_url(parser)
     whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument("worker", nargs="*", default=[], metavar="WORKER", help="such as decode-0")
+    example = "such as decode-0 or router-0"
+    whom.add_argument("name", nargs="*", default=[], metavar="NAME", help=example)
     whom.add_argument("--all", action="store_true", help="all of them, one after the other")
 
 

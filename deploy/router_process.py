@@ -1,15 +1,20 @@
 """One router's process: the heart, its links to the workers, and vLLM's server before it.
 
 A plain class that `cluster` turns into an actor; everything runs on an event loop in a thread of
-its own. The port is bound before vLLM is imported, so that a taken port is known at once.
+its own. Whoever holds the port knows that it is free; it is listened on last, because the kernel
+gives connections to every router that listens, ready or not.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason
@@ -18,9 +23,11 @@ from baton.log import configure_logging
 from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.tasks import TaskFault
-from cluster.ports import RouterProgress
+from cluster.ports import RouterProgress, RouterRow
+from deploy.doorway import Doorway, Farewell
+from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
-from deploy.loop_thread import LoopThread
+from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved
 from engine import preflight
 from engine.environment import engine_environment
@@ -29,6 +36,11 @@ from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
 from router.wire import Identity, LinkEvents
+
+_log = logging.getLogger("baton.router")
+_MEET_WITHIN_S = 5.0
+_STOPPED_WITHIN_S = 10.0
+"""Without anybody to stop it, a router that has left ends by itself after this."""
 
 
 class RouterProcess:
@@ -45,17 +57,24 @@ class RouterProcess:
         self._http: HttpServer | None = None
         self._limit_model: Any = None
         self._view: ClusterView | None = None
+        self._routers: Sequence[RouterRow] = ()
+        self._offer: Offer | None = None
+        self._doorway: Doorway | None = None
+        self._withdrawn = False
+        self._leaving = False
 
     # -- called by the controller
 
-    def start(self) -> None:
+    def start(self, door: str = "") -> None:
         configure_logging(self._settings.log.level, self._settings.log.format)
-        self._loop.start(self._start, self._failed)
+        self._loop.start(lambda: self._start(door), self._failed)
 
     def progress(self) -> RouterProgress:
-        return RouterProgress(ready_url=self._url, error=self._error, alive=self._error is None)
+        alive = self._error is None
+        return RouterProgress(self._url, self._error, alive, self._leaving)
 
-    def set_view(self, view: ClusterView) -> None:
+    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
+        self._routers = routers
         self._loop.call(self._set_view, view)
 
     def status(self) -> dict[str, Any]:
@@ -68,25 +87,40 @@ class RouterProcess:
     def drained(self) -> bool:
         return self._heart is None or self._heart.inflight == 0
 
+    def offer(self) -> str:
+        return "" if self._offer is None else self._offer.open()
+
+    def withdraw(self) -> None:
+        self._loop.call(self._withdraw)
+
+    def clients(self) -> int:
+        return 0 if self._doorway is None else self._doorway.clients
+
+    def leave(self) -> bool:
+        if self._url is None or self._error is not None:
+            return False
+        self._leaving = True
+        self._loop.submit(self._leave())
+        return True
+
     def stop(self, timeout_s: float) -> None:
         self._loop.stop(self._stop(timeout_s), timeout_s + 5)
 
     # -- on the loop
 
-    async def _start(self) -> None:
-        settings = self._settings.router
-        sock = bind(settings.host, settings.port, reuse_port=settings.routers > 1)
+    async def _start(self, door: str) -> None:
+        sock = await asyncio.to_thread(_fetched, door) if door else None
         metrics = RouterMetrics()
         self._heart = Heart(
             self._identity, self._settings, MonotonicClock(), metrics, self._connect
         )
-        self._http = await self._serve(self._heart, metrics, sock)
+        app = await self._build(self._heart, metrics)
         self._heart.start()
-        self._url = f"http://{settings.host}:{self._http.port}"
-        if self._view is not None:
-            self._set_view(self._view)
+        await self._meet_workers(self._heart)
+        self._http = await self._serve(app, sock)
+        self._url = f"http://{self._settings.router.host}:{self._http.port}"
 
-    async def _serve(self, heart: Heart, metrics: RouterMetrics, sock: socket.socket) -> HttpServer:
+    async def _build(self, heart: Heart, metrics: RouterMetrics) -> ASGIApp:
         found = preflight.check(
             self._settings, model_path(self._settings), preflight.this_machine()
         )
@@ -101,10 +135,27 @@ class RouterProcess:
         heart.attach(front)
         self._limit_model = front.set_model_limits
         pages = Pages(
-            heart.check_ready, self._status_page, heart.story, heart.explain, metrics.registry
+            ready=heart.check_ready,
+            knock=lambda caller: heart.admit(1, caller),
+            status=self._status_page,
+            story=heart.story,
+            explain=heart.explain,
+            registry=metrics.registry,
         )
-        app = await build_http_app(front, args, self._settings, pages)
-        return await serve(app, sock, on_fault=self._http_ended)
+        return await build_http_app(front, args, self._settings, pages)
+
+    async def _meet_workers(self, heart: Heart) -> None:
+        """Connects to those that are there: the first client is not to find nobody."""
+        if self._view is not None:
+            self._set_view(self._view)
+        await until(lambda: all(w["up"] for w in heart.status()["workers"]), _MEET_WITHIN_S)
+
+    async def _serve(self, app: ASGIApp, sock: socket.socket | None) -> HttpServer:
+        farewell, router = Farewell(app), self._settings.router
+        sock = sock or bind(router.host, router.port, reuse_port=True)
+        http = await serve(farewell, sock, on_fault=self._http_ended)
+        self._doorway, self._offer = Doorway(http, farewell), Offer(sock)
+        return http
 
     def _http_ended(self, fault: TaskFault) -> None:
         message = f"the HTTP server ended: {fault.error}"
@@ -125,7 +176,26 @@ class RouterProcess:
     def _status_page(self) -> dict[str, Any]:
         heart = {} if self._heart is None else self._heart.status()
         members = () if self._view is None else self._view.members
-        return {**heart, "members": [_member(m) for m in members]}
+        return {
+            **heart,
+            "members": [_member(m) for m in members],
+            "routers": [_router(row) for row in self._routers],
+        }
+
+    def _withdraw(self) -> None:
+        if self._doorway is not None and not self._withdrawn:
+            self._withdrawn = True
+            self._loop.submit(self._doorway.close())
+
+    async def _leave(self) -> None:
+        """The controller has a successor take over and stops this one. If nobody does, it goes."""
+        patience_s = self._settings.cluster.drain_timeout_s
+        await until(lambda: self._withdrawn, patience_s)
+        self._withdraw()
+        await until(lambda: not self.clients(), patience_s)
+        await asyncio.sleep(_STOPPED_WITHIN_S)
+        await self._stop(1.0)
+        os._exit(0)
 
     def _failed(self, error: Mapping[str, str]) -> None:
         self._error = error
@@ -135,6 +205,27 @@ class RouterProcess:
             await self._http.stop(timeout_s)
         if self._heart is not None:
             await self._heart.aclose()
+
+
+def _fetched(door: str) -> socket.socket | None:
+    try:
+        return fetch(door)
+    except OSError as error:
+        _log.warning("the predecessor's port is opened anew: %s", error)
+        return None
+
+
+def _router(row: RouterRow) -> dict[str, Any]:
+    return {
+        "router_id": row.router_id,
+        "state": row.state.value,
+        "detail": row.detail,
+        "restarts": row.restarts,
+        "incarnation": row.restarts + 1,
+        "address": row.url,
+        "pid": row.pid,
+        "replaced": row.replaced,
+    }
 
 
 def _member(member: Any) -> dict[str, Any]:

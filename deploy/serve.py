@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
-from baton.ids import RouterId, WorkerId
+from baton.ids import RouterId
 from baton.log import configure_logging
 from baton.settings import PoolSettings, Settings
 from baton.tasks import Tasks
@@ -33,6 +32,7 @@ from cluster.ray_runtime import (
 )
 from deploy.model import resolved
 from deploy.orders import LOOK_EVERY_S, Orders
+from deploy.port import hold, with_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
 from deploy.table import Screen
 
@@ -70,15 +70,18 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     configure_logging(settings.log.level, settings.log.format)
     home = run_dir(settings.cluster.run_dir)
     home.prepare()
-    _refuse_second(home, settings.cluster.name)
-    _check_port(settings)
-    remove_stale_folders(home.path)
-    found = real_classes(settings) if classes is None else classes
-    launch = Launch(resolved(settings), found, home, Screen(), began_s)
-    launch.screen.say(f"starting {found.model} on {found.device}")
-    if settings.exposed():
-        launch.screen.say("warning: reachable from the network, without encryption")
-    return _with_ray(launch)
+    earlier = home.read(settings.cluster.name)
+    _refuse_second(earlier)
+    # On a Ray that goes on, the routers of a killed controller go on as well.
+    with hold(settings, shared=earlier is not None and not earlier.ray_owned) as port:
+        settings = with_port(settings, port)
+        remove_stale_folders(home.path)
+        found = real_classes(settings) if classes is None else classes
+        launch = Launch(resolved(settings), found, home, Screen(), began_s)
+        launch.screen.say(f"starting {found.model} on {found.device}")
+        if settings.exposed():
+            launch.screen.say("warning: reachable from the network, without encryption")
+        return _with_ray(launch)
 
 
 def real_classes(settings: Settings) -> Classes:
@@ -176,8 +179,7 @@ async def _obey(controller: Controller, orders: Orders) -> None:
     def obey(order: Mapping[str, Any]) -> Mapping[str, Any]:
         if order.get("do") != "drain":
             raise BatonError(Reason.UNSUPPORTED, f"nobody knows how to {order.get('do')!r}")
-        worker_id = WorkerId(str(order["worker_id"]))
-        return {"incarnation": controller.crew.ask_to_drain(worker_id)}
+        return {"incarnation": controller.ask_to_drain(str(order["name"]))}
 
     while True:
         orders.take(obey)
@@ -256,28 +258,13 @@ def _state(launch: Launch, runtime: RayRuntime) -> RunState:
     )
 
 
-def _refuse_second(home: RunDir, cluster: str) -> None:
-    state = home.read(cluster)
+def _refuse_second(state: RunState | None) -> None:
     if state is not None and state.running():
         raise StartupError(
             StartupFault.SETTINGS_INVALID,
-            f"the cluster {cluster!r} already runs (pid {state.pid})",
+            f"the cluster {state.cluster!r} already runs (pid {state.pid})",
             hint="Stop it with `baton down`, or give this one another cluster.name and port.",
         )
-
-
-def _check_port(settings: Settings) -> None:
-    host, port = settings.router.host, settings.router.port
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        what = f"{host}:{port} cannot be listened on: {error.strerror or error}"
-        raise StartupError(StartupFault.PORT_TAKEN, what) from error
 
 
 def _on_signals(arrived: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from baton.messages import Member
 from cluster.controller import ClusterStatus
-from cluster.fronts import RouterRow
+from cluster.ports import RouterRow
 
 _COLOURS = {"starting": "yellow", "ready": "green", "draining": "cyan", "gone": "red"}
 _COLUMNS = ("worker", "role", "state", "phase", "pid", "address", "restarts")
@@ -77,7 +77,7 @@ def cells(status: ClusterStatus) -> list[_Cells]:
 def cells_of_page(page: Mapping[str, Any]) -> list[_Cells]:
     """The rows that a router's status page holds."""
     quarantined = {w["worker_id"]: _quarantined(w) for w in page.get("workers", ())}
-    return [
+    workers = [
         (
             str(member["worker_id"]),
             str(member["role"]),
@@ -89,6 +89,7 @@ def cells_of_page(page: Mapping[str, Any]) -> list[_Cells]:
         )
         for member in page.get("members", ())
     ]
+    return [*workers, *(_router_of_page(row) for row in page.get("routers", ()))]
 
 
 def render(rows: list[_Cells]) -> Table:
@@ -123,10 +124,26 @@ def _worker(member: Member) -> _Cells:
     )
 
 
+def _router_of_page(row: Mapping[str, Any]) -> _Cells:
+    return (
+        _router_name(str(row["router_id"]), replaced=bool(row["replaced"])),
+        "router",
+        str(row["state"]),
+        str(row["detail"]),
+        str(row["pid"] or ""),
+        str(row["address"] or ""),
+        str(row["restarts"]),
+    )
+
+
+def _router_name(router_id: str, *, replaced: bool) -> str:
+    return f"{router_id} (old)" if replaced else router_id
+
+
 def _router(row: RouterRow) -> _Cells:
     pid = str(row.pid) if row.pid else ""
     return (
-        row.router_id,
+        _router_name(row.router_id, replaced=row.replaced),
         "router",
         row.state.value,
         row.detail,

@@ -24,8 +24,9 @@ from baton.wire import worker_pb2 as wire
 from cluster.ports import StartProgress
 from cluster.processes import find
 from decode_worker import DecodeRole, SoloRole
+from deploy.delivered import Delivered
 from deploy.imports import uncollected
-from deploy.loop_thread import LoopThread
+from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
 from engine import preflight
 from engine.environment import cores_for, engine_environment
@@ -41,6 +42,10 @@ from prefill_worker import PrefillRole
 
 _log = logging.getLogger("baton.worker")
 _ENGINE_STOP_S = 1.0
+_NOTICE_S = 5.0
+"""A worker that is to leave waits so long for its supervisor, who tells the routers first."""
+_STOPPED_WITHIN_S = 10.0
+"""Without anybody to stop it, a worker that has left ends by itself after this."""
 _ACCUSED_MAX = 64
 """Peers accused at one time; more than that is not a matter of peers."""
 
@@ -71,6 +76,8 @@ class WorkerProcess:
         self._worker: Worker | None = None
         self._server: WorkerServer | None = None
         self._draining: Future[int] | None = None
+        self._delivered = Delivered(MonotonicClock())
+        self._leaving = False
 
     # -- called by the controller
 
@@ -88,6 +95,7 @@ class WorkerProcess:
             alive=self._error is None,
             accused=() if report is None else report.accused[:_ACCUSED_MAX],
             worn_out=self._worn_out(report),
+            leaving=self._leaving,
         )
 
     def peers_dead(self, agents: Sequence[str]) -> None:
@@ -99,7 +107,15 @@ class WorkerProcess:
             self._draining = self._loop.submit(self._worker.drain(timeout_s))
 
     def drained(self) -> bool:
-        return self._worker is None or self._worker.legs == 0
+        worker = self._worker
+        return worker is None or self._delivered.all(worker.legs, worker.tally.transfer)
+
+    def leave(self) -> bool:
+        if self._ready is None or self._error is not None:
+            return False
+        self._leaving = True
+        self._loop.submit(self._leave())
+        return True
 
     def stop(self, timeout_s: float) -> None:
         self._loop.stop(self._stop(), timeout_s)
@@ -190,6 +206,16 @@ class WorkerProcess:
 
     def _failed(self, error: BatonError) -> None:
         self._set_error(error.to_wire())
+
+    async def _leave(self) -> None:
+        """The controller drains and stops this one. If nobody does, it goes by itself."""
+        await asyncio.sleep(_NOTICE_S)
+        drain_s = self._settings.cluster.drain_timeout_s
+        self.drain(drain_s)
+        await until(self.drained, drain_s)
+        await asyncio.sleep(_STOPPED_WITHIN_S)
+        await self._stop()
+        os._exit(0)
 
     async def _stop(self) -> None:
         if self._server is not None:

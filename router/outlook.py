@@ -20,7 +20,7 @@ from baton.wire import worker_pb2 as pb
 _TRUSTED_AFTER = 4
 """Samples before a fit says more than another worker's."""
 _TRIED_AGAIN_AFTER_S = 10.0
-"""Without a lesson for so long a worker is taken to be faster, by half each time it passes again."""
+"""After so long without a lesson a worker is taken to be faster, by half each such time."""
 _FASTER_MOST = 0.1
 _PRIOR = WorkerCosts().decode_curve()
 

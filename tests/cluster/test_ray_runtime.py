@@ -132,6 +132,18 @@ async def raises(call, reason: Reason, retry_after_s: float | None = None) -> No
     assert caught.value.retry_after_s == retry_after_s
 
 
+async def test_a_signal_asks_an_actor_to_leave_and_another_ends_it(runtime: RayRuntime) -> None:
+    for handle in (await factory().worker(P0), await factory().router(RouterId("router-0"), 1)):
+        assert not (await handle.call("progress", timeout_s=10)).leaving
+        os.kill(handle.pid, signal.SIGTERM)
+        await asyncio.sleep(1)
+        # It is there for as long as it takes, unless somebody insists.
+        assert (await handle.call("progress", timeout_s=10)).leaving
+        os.kill(handle.pid, signal.SIGTERM)
+        eventually(lambda pid=handle.pid: not is_alive(pid), 2, "a second signal ends it")
+        await handle.kill()
+
+
 async def test_ctrl_c_does_not_reach_the_workers(runtime: RayRuntime) -> None:
     handle = await factory().worker(P0)
     group, _ = await handle.call("groups", timeout_s=10)

@@ -9,7 +9,7 @@ from typing import Any
 
 from baton.errors import BatonError, Reason
 from baton.messages import ClusterView, Role
-from cluster.ports import RouterProgress, StartProgress
+from cluster.ports import RouterProgress, RouterRow, StartProgress
 from tests.unit.cluster.samples import DIGEST, info
 
 
@@ -27,19 +27,24 @@ class TinyWorker:
     ) -> None:
         self.ready = info(worker_id, incarnation, Role(role), digest)
         self.core_index = core_index
+        self.leaving = False
         # As an engine does: a semaphore that a killed process leaves in shared memory.
         self.lock = multiprocessing.get_context("spawn").Lock()
 
     def start(self) -> None: ...
 
     def progress(self) -> StartProgress:
-        return StartProgress("ready", ready=self.ready)
+        return StartProgress("ready", ready=self.ready, leaving=self.leaving)
 
     def peers_dead(self, agents: Sequence[str]) -> None: ...
 
     def drain(self, timeout_s: float) -> None: ...
 
     def drained(self) -> bool:
+        return True
+
+    def leave(self) -> bool:
+        self.leaving = True
         return True
 
     def stop(self, timeout_s: float) -> None: ...
@@ -69,13 +74,14 @@ class TinyRouter:
 
     def __init__(self, settings_dump: dict[str, Any], router_id: str, digest: str) -> None:
         self.view = ClusterView(-1)
+        self.leaving = False
 
-    def start(self) -> None: ...
+    def start(self, door: str = "") -> None: ...
 
     def progress(self) -> RouterProgress:
-        return RouterProgress("http://127.0.0.1:1")
+        return RouterProgress("http://127.0.0.1:1", leaving=self.leaving)
 
-    def set_view(self, view: ClusterView) -> None:
+    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
         self.view = view
 
     def status(self) -> dict[str, Any]:
@@ -84,6 +90,18 @@ class TinyRouter:
     def drain(self, timeout_s: float) -> None: ...
 
     def drained(self) -> bool:
+        return True
+
+    def offer(self) -> str:
+        return ""
+
+    def withdraw(self) -> None: ...
+
+    def clients(self) -> int:
+        return 0
+
+    def leave(self) -> bool:
+        self.leaving = True
         return True
 
     def stop(self, timeout_s: float) -> None: ...

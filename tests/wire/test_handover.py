@@ -139,6 +139,8 @@ async def test_a_port_is_held_for_all_routers_and_for_nobody_else() -> None:
             hold(settings)
         assert caught.value.fault is StartupFault.PORT_TAKEN
         one, two = (bind("127.0.0.1", port, reuse_port=True) for _ in range(2))
-        with one, two, pytest.raises(StartupError):
-            bind("127.0.0.1", port)
+        with one, two:
+            with pytest.raises(StartupError):
+                bind("127.0.0.1", port)
+            hold(settings, shared=True).close()
     hold(settings).close()

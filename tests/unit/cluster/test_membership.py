@@ -11,6 +11,7 @@ from cluster.membership import (
     DrainAsked,
     Event,
     IllegalTransitionError,
+    RoleLent,
     Table,
     WorkerComplained,
     WorkerDied,
@@ -35,12 +36,13 @@ def events(worker_id: WorkerId, role: Role, incarnation: int, at: float) -> list
         WorkerDied(worker_id, incarnation, "killed", at),
         DrainAsked(worker_id, incarnation, at),
         WorkerComplained(worker_id, incarnation, (f"agent {at}",), "worn"),
+        RoleLent(worker_id, incarnation, Role.DECODE if int(at) % 3 else None, at),
         WorkerStopped(worker_id, incarnation, at),
     ]
 
 
 def table_in(state: WorkerState | None) -> Table:
-    placed, _, ready, died, drain, _, _ = events(W, Role.PREFILL, 1, 1.0)
+    placed, _, ready, died, drain, *_ = events(W, Role.PREFILL, 1, 1.0)
     paths: dict[WorkerState | None, list[Event]] = {
         None: [],
         WorkerState.STARTING: [placed],
@@ -55,7 +57,7 @@ def table_in(state: WorkerState | None) -> Table:
 
 
 @pytest.mark.parametrize("state", [None, *WorkerState])
-@pytest.mark.parametrize("kind", range(7))
+@pytest.mark.parametrize("kind", range(8))
 def test_every_event_in_every_state(state: WorkerState | None, kind: int) -> None:
     table = table_in(state)
     incarnation = 2 if kind == 0 and state is WorkerState.GONE else 1
@@ -121,7 +123,7 @@ def test_rows_are_in_the_order_of_people() -> None:
     assert [row.worker_id for row in table.rows] == ["prefill-2", "prefill-10", "decode-0"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 6)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 7)), max_size=60))
 def test_invariants_hold_after_any_history(steps: list[tuple[int, int, int]]) -> None:
     table = Table()
     for at, (who, incarnation, kind) in enumerate(steps):

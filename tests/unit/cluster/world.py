@@ -10,7 +10,7 @@ from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan, Time
-from cluster.ports import Adopted, Placement, RouterProgress, StartProgress
+from cluster.ports import Adopted, Placement, RouterProgress, RouterRow, StartProgress
 from cluster.processes import Process
 from cluster.supervision import Limits, Wanted
 from tests.unit.cluster.samples import DIGEST, info
@@ -30,6 +30,8 @@ class FakeHandle:
         self.certain = True
         self.mourned: list[tuple[str, ...]] = []
         self.views: list[ClusterView] = []
+        self.doors: list[str] = []
+        self.connected = 0
 
     async def call(self, method: str, *args: object, timeout_s: float) -> Any:
         await asyncio.sleep(0)
@@ -51,7 +53,8 @@ class FakeHandle:
         self.killed += engine
         return self.certain
 
-    def _start(self) -> None: ...
+    def _start(self, *door: str) -> None:
+        self.doors += door
 
     def _progress(self) -> Any:
         return self.progress or self.ready()
@@ -59,8 +62,18 @@ class FakeHandle:
     def _peers_dead(self, agents: tuple[str, ...]) -> None:
         self.mourned.append(agents)
 
-    def _set_view(self, view: ClusterView) -> None:
+    def _set_view(self, view: ClusterView, routers: Sequence[RouterRow]) -> None:
         self.views.append(view)
+        self.routers = routers
+
+    def _offer(self) -> str:
+        return f"door of {self.pid}"
+
+    def _withdraw(self) -> None: ...
+
+    def _clients(self) -> int:
+        self.connected -= 1
+        return max(0, self.connected)
 
     def _drain(self, timeout_s: float) -> None: ...
 
@@ -77,8 +90,10 @@ class FakeFactory:
     def __init__(self) -> None:
         self.book: list[str] = []
         self.handles: dict[str, FakeHandle] = {}
+        self.made: list[FakeHandle] = []
         self.placements: list[Placement] = []
         self.fail: list[BatonError | StartupError] = []
+        self.fail_routers: list[BatonError | StartupError] = []
         self.left: list[Adopted] = []
         self.digest = DIGEST
 
@@ -92,6 +107,8 @@ class FakeFactory:
         return self._new(placement.worker_id, lambda: StartProgress(ready=self.ready(placement)))
 
     async def router(self, router_id: RouterId, incarnation: int) -> FakeHandle:
+        if self.fail_routers:
+            raise self.fail_routers.pop(0)
         return self._new(router_id, lambda: RouterProgress(ready_url="http://127.0.0.1:1"))
 
     def ready(self, placement: Placement) -> Any:
@@ -99,6 +116,7 @@ class FakeFactory:
 
     def _new(self, name: str, ready: Callable[[], Any]) -> FakeHandle:
         self.handles[name] = FakeHandle(name, self.book, ready)
+        self.made.append(self.handles[name])
         return self.handles[name]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from baton.errors import BatonError, Reason
-from deploy.drain import Patience, drain, workers_of
+from deploy.drain import Patience, drain, everybody
 
 
 class Cluster:
@@ -18,9 +18,9 @@ class Cluster:
         self.left = 3
 
     def give(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        if order["worker_id"] == "nobody":
+        if order["name"] == "nobody":
             raise BatonError(Reason.NO_WORKER, "there is no worker nobody")
-        self.ordered.append(order["worker_id"])
+        self.ordered.append(order["name"])
         return {"incarnation": 1}
 
     def page(self) -> dict[str, Any]:
@@ -56,7 +56,40 @@ def test_one_after_the_other() -> None:
     cluster = Cluster(("ready", 2))
     run(cluster, "d", "d")
     assert cluster.ordered == ["d", "d"]
-    assert workers_of(cluster.page()) == ["d"]
+    assert everybody(cluster.page()) == ["d"]
+
+
+def router(incarnation: int, state: str, detail: str = "", *, replaced: bool = False) -> dict:
+    row = {"router_id": "r", "state": state, "incarnation": incarnation, "detail": detail}
+    return {**row, "replaced": replaced}
+
+
+def test_a_router_is_back_once_the_old_one_has_gone() -> None:
+    old = [("ready", ""), ("ready", "its successor starts")]
+    pages = [[router(1, *words)] for words in old]
+    pages += [
+        [router(2, "ready"), router(1, "draining", "3 clients left", replaced=True)],
+        [router(2, "ready")],
+    ]
+
+    class Routers(Cluster):
+        def page(self) -> dict[str, Any]:
+            return {"routers": pages.pop(0)}
+
+    assert run(Routers(), "r") == [
+        "r: ready",
+        "r: ready, its successor starts",
+        "r: draining, 3 clients left",
+        "r: ready",
+    ]
+
+
+def test_everybody_is_all_workers_and_then_all_routers() -> None:
+    page = {
+        "members": [{"worker_id": "p"}, {"worker_id": "d"}],
+        "routers": [router(2, "ready"), router(1, "draining", replaced=True)],
+    }
+    assert everybody(page) == ["p", "d", "r"]
 
 
 def test_a_worker_that_does_not_come_back_is_an_error() -> None:

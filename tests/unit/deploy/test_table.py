@@ -7,7 +7,7 @@ from rich.console import Console
 from baton.ids import RouterId, WorkerId
 from baton.messages import ClusterView, Member, Role, WorkerState
 from cluster.controller import ClusterStatus
-from cluster.fronts import RouterRow
+from cluster.ports import RouterRow
 from deploy.table import Screen, cells_of_page
 
 
@@ -45,6 +45,15 @@ def test_a_status_page_has_the_same_rows() -> None:
     page = {"members": [{"worker_id": "decode-0", "role": "decode", "state": "ready",
                          "detail": "", "pid": 7, "address": "h:1", "restarts": 0}]}  # fmt: skip
     assert cells_of_page(page) == [("decode-0", "decode", "ready", "", "7", "h:1", "0")]
+
+
+def test_a_status_page_shows_the_routers_old_ones_too() -> None:
+    row = {"router_id": "router-0", "state": "ready", "detail": "", "pid": 7, "address": "http://h"}
+    new, old = ({**row, "restarts": n, "replaced": n == 0} for n in (1, 0))
+    assert cells_of_page({"routers": [new, old]}) == [
+        ("router-0", "router", "ready", "", "7", "http://h", "1"),
+        ("router-0 (old)", "router", "ready", "", "7", "http://h", "0"),
+    ]
 
 
 def test_a_status_page_names_blocks_out_of_use() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import replace
 
 import pytest
 
+from baton.messages import Role
 from baton.settings import Settings
+from deploy import worker_process
 from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _started, _transfer_agent
 from engine.ports import StepStats
 from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint
@@ -16,6 +19,7 @@ from kv_transfer.liveness import this_process
 from kv_transfer.report import TransferReport
 from tests.fakes.engine import FACTS
 from tests.fakes.worker import House
+from tests.unit.cluster.samples import info
 from tests.unit.engine.hearing import step
 
 
@@ -60,6 +64,28 @@ async def test_deaths_reach_the_engine(process: WorkerProcess, house: House) -> 
     async with asyncio.timeout(5):
         while house.engine.mourned != ["agent a", "agent b"]:  # noqa: ASYNC110 - another thread
             await asyncio.sleep(0.01)
+    process._loop.call(process._loop.loop.stop)
+
+
+def test_a_signal_while_it_starts_leaves_nothing_to_finish(process: WorkerProcess) -> None:
+    assert not process.leave()
+    assert not process.progress().leaving
+
+
+async def test_told_to_leave_and_left_alone_it_drains_and_ends(
+    process: WorkerProcess, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(worker_process, "_NOTICE_S", 0.01)
+    monkeypatch.setattr(worker_process, "_STOPPED_WITHIN_S", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    process._ready = info("decode-0", 1, Role.DECODE)
+    process._loop._thread.start()
+    assert process.leave()
+    assert process.progress().leaving
+    assert await asyncio.to_thread(ended.wait, 5)
+    assert house.worker.load().draining
+    assert process.drained()
     process._loop.call(process._loop.loop.stop)
 
 
