@@ -136,7 +136,7 @@ class RouterProcess:
         self._limit_model = front.set_model_limits
         pages = Pages(
             ready=heart.check_ready,
-            knock=lambda caller: heart.admit(1, caller),
+            knock=heart.door.knock,
             status=self._status_page,
             story=heart.story,
             explain=heart.explain,

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from baton.settings.admission import DEFAULT_TENANT
-from router.policy.tenants import Priority
+from router.policy.tenants import DoorPass, Priority
 
 
 class Caller(NamedTuple):
@@ -19,6 +19,8 @@ class Caller(NamedTuple):
     priority: Priority = Priority.HIGH
     timeout_s: float | None = None
     """Seconds the caller gives the whole answer; None = the router's own limit."""
+    door_pass: DoorPass | None = None
+    """That of this request, where it was let in before it was read."""
 
 
 ANYBODY = Caller()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,7 +17,7 @@ from baton.errors import BatonError, Reason
 from baton.settings.admission import DEFAULT_TENANT
 from router.caller import CALLER, Caller
 from router.http_guard import error_response
-from router.policy.tenants import Priority
+from router.policy.tenants import DoorPass, Priority
 
 TENANT_HEADER = "x-baton-tenant"
 PRIORITY_HEADER = "x-baton-priority"
@@ -26,28 +27,34 @@ _GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/respons
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
+Knock = Callable[[Caller], AbstractContextManager[DoorPass | None]]
+
+
 class CallerHeaders:
     """ASGI middleware: remembers who calls, and refuses before anything of a request is read.
 
-    `knock` raises BatonError if a request of the caller would be refused now. Out of the way of
-    `send`, which runs per token.
+    `knock` raises BatonError if a request of the caller would be refused now; what it gives is held
+    until the request has ended. Out of the way of `send`, which runs per token.
     """
 
-    def __init__(self, app: ASGIApp, knock: Callable[[Caller], None]) -> None:
+    def __init__(self, app: ASGIApp, knock: Knock) -> None:
         self._app = app
         self._knock = knock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection or request."""
-        if scope["type"] == "http":
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        with ExitStack() as stack:
             try:
                 caller = caller_of(Headers(scope=scope))
                 if scope["path"] in _GENERATING and scope["method"] == "POST":
-                    self._knock(caller)
-                CALLER.set(caller)
+                    door_pass = stack.enter_context(self._knock(caller))
+                    caller = caller._replace(door_pass=door_pass)
             except BatonError as error:
                 return await error_response(error)(scope, receive, send)
-        return await self._app(scope, receive, send)
+            CALLER.set(caller)
+            return await self._app(scope, receive, send)
 
 
 def caller_of(headers: Headers) -> Caller:

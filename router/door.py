@@ -7,18 +7,20 @@ count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from baton.clock import Clock
 from baton.errors import BatonError, Reason
 from baton.settings import Settings
 from router.caller import Caller
 from router.gate import Gate
 from router.ledger import Ledger
-from router.metrics import RouterMetrics
 from router.plain_planner import error_of
 from router.planners import rules_of
 from router.planning import Planner, Word
 from router.policy import least_loaded
+from router.policy.tenants import DoorPass
 from router.ports import EngineRequest
 from router.registry import Registry
 
@@ -29,19 +31,19 @@ class Door:
     def __init__(
         self,
         settings: Settings,
+        clock: Clock,
         registry: Registry,
         ledger: Ledger,
-        metrics: RouterMetrics,
         planner: Planner,
         gate: Gate,
     ) -> None:
         self._settings = settings.router
+        self._clock = clock
         self._rules = rules_of(settings)
         self._planner = planner
         self._gate = gate
         self._registry = registry
         self._ledger = ledger
-        self._metrics = metrics
         self.closed = False
         self.refused: Counter[str] = Counter()
         """Requests not let in, by reason."""
@@ -62,10 +64,25 @@ class Door:
         try:
             self._check_room(sequences)
             self.check_ready()
-            self._gate.knock(caller, sequences, self._planner.ahead(now), now)
+            self._gate.check_limits(caller, sequences, now)
         except BatonError as error:
             self._count(error)
             raise
+
+    @contextmanager
+    def knock(self, caller: Caller) -> Iterator[DoorPass]:
+        """A pass for a request that is not read yet. Raises BatonError if it need not be read."""
+        now = self._clock.now()
+        self.admit(1, caller, now)
+        try:
+            door_pass = self._gate.knock(caller, self._planner.ahead(now), now)
+        except BatonError as error:
+            self._count(error)
+            raise
+        try:
+            yield door_pass
+        finally:
+            self._gate.give_back(door_pass)
 
     def plan(self, request: EngineRequest, now: float) -> Sequence[Word]:
         """What becomes of the request. Raises BatonError if it is not let in."""
@@ -110,5 +127,5 @@ class Door:
         return BatonError(reason, message, retry_after_s=self._settings.retry_after_s)
 
     def _count(self, error: BatonError) -> None:
-        self._metrics.refused(error.reason)
+        self._gate.refused(error.reason)
         self.refused[error.reason.value] += 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from baton.errors import BatonError
+from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from baton.settings import Settings
 from baton.settings.admission import DEFAULT_TENANT, TenantSettings
 from router.caller import Caller
 from router.metrics import RouterMetrics
 from router.policy.admission import Admission, AdmissionRules, Ahead, Expected, Newcomer
-from router.policy.tenants import Account, Accounts, Priority, TenantRules
+from router.policy.tenants import Account, Accounts, DoorPass, Priority, TenantRules
 from router.policy.types import Refusal
 from router.ports import EngineRequest
 
@@ -33,18 +33,32 @@ class Gate:
         self._policy = Admission(self._accounts, rules)
         self._metrics = metrics
 
-    def knock(self, caller: Caller, requests: int, ahead: Ahead, now: float) -> None:
-        """Raises BatonError if so many requests of this caller would be refused unread."""
+    def check_limits(self, caller: Caller, requests: int, now: float) -> None:
+        """Raises BatonError if the caller's own limits leave no room for so many requests."""
         account = self._accounts.of(caller.tenant)
         self._check(account, account.limit(requests, 0, now))
-        self._check(account, self._policy.closed(account.name, caller.priority, ahead, now))
+
+    def knock(self, caller: Caller, ahead: Ahead, now: float) -> DoorPass:
+        """Raises BatonError if a request of this caller would be refused unread."""
+        account = self._accounts.of(caller.tenant)
+        found = self._policy.knock(account.name, caller.priority, ahead, now)
+        if isinstance(found, Refusal):
+            raise self._error(account, found)
+        return found
+
+    def give_back(self, door_pass: DoorPass) -> None:
+        """The request is read, or will not be. Once is enough."""
+        self._policy.give_back(door_pass)
 
     def enter(self, request: EngineRequest, now: float) -> None:
         """Raises BatonError if its tenant's limits leave no room; else it must leave one day."""
+        passed_s = self._used(request.caller.door_pass)
         account = self._accounts.of(request.caller.tenant)
         tokens = request.prompt_tokens + min(request.max_tokens, ANSWER_TOKENS)
         left_s = math.inf if request.deadline_s is None else request.deadline_s
-        new = Newcomer(request.request_id, account.name, request.caller.priority, tokens, left_s)
+        new = Newcomer(
+            request.request_id, account.name, request.caller.priority, tokens, left_s, passed_s
+        )
         self._check(account, self._policy.enter(new, now))
 
     def weigh(self, request: EngineRequest, expected: Expected, now: float) -> None:
@@ -60,6 +74,10 @@ class Gate:
     def admitted(self, request: EngineRequest) -> None:
         """It is let in."""
         self._metrics.tenant(self._accounts.of(request.caller.tenant).name, "admitted")
+
+    def refused(self, reason: Reason) -> None:
+        """A request was not taken, whoever found out."""
+        self._metrics.refused(reason)
 
     def sent(self, request_id: RequestId) -> None:
         """A worker has it."""
@@ -81,12 +99,21 @@ class Gate:
         """Each tenant with something under way."""
         return {a.name: _row(a) for a in self._accounts.active()}
 
+    def _used(self, door_pass: DoorPass | None) -> float:
+        """Seconds of work that it was for; it is for one request only."""
+        if door_pass is None or not door_pass.open:
+            return 0.0
+        self.give_back(door_pass)
+        return door_pass.work_s
+
     def _check(self, account: Account, refusal: Refusal | None) -> None:
-        if refusal is None:
-            return
+        if refusal is not None:
+            raise self._error(account, refusal)
+
+    def _error(self, account: Account, refusal: Refusal) -> BatonError:
         self._metrics.tenant(account.name, refusal.reason.value)
         wait_s = max(refusal.retry_after_s or 0.0, self._retry_after_s)
-        raise BatonError(refusal.reason, refusal.message, retry_after_s=wait_s)
+        return BatonError(refusal.reason, refusal.message, retry_after_s=wait_s)
 
 
 def _rules(settings: TenantSettings, parts: int) -> TenantRules:

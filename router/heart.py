@@ -67,9 +67,9 @@ class Heart:
         metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
         retries = RetryBudget(burst=settings.router.max_inflight_requests)
         self._placing = Placing(planner, retries, metrics)
-        self._door = Door(settings, self._registry, self._ledger, metrics, planner, self._gate)
-        parts = (self._door, self._registry, self._ledger, planner, self._gate)
-        self._window = Window(identity.router_id, *parts)
+        parts = (self._registry, self._ledger, planner, self._gate)
+        self.door = Door(settings, clock, *parts)
+        self._window = Window(identity.router_id, self.door, *parts)
         self._tasks = Tasks("heart")
         self._ticker = Ticker(self._tasks, clock, self.tick)
         self._front: FrontPort | None = None
@@ -87,7 +87,7 @@ class Heart:
 
     async def aclose(self) -> None:
         """Ends every request with DRAINING and closes every link, which frees the workers."""
-        self._door.close()
+        self.door.close()
         for one in self._ledger:
             self._fail(one, BatonError(Reason.DRAINING, "The router stops."))
         await asyncio.gather(*(peer.link.aclose() for peer in self._registry.clear()))
@@ -97,18 +97,18 @@ class Heart:
 
     def check_ready(self) -> None:
         """Raises BatonError while no request at all could be served."""
-        self._door.check_ready()
+        self.door.check_ready()
 
     def admit(self, sequences: int = 1, caller: Caller = ANYBODY) -> None:
         """See `HeartPort`: DRAINING, QUEUE_FULL, or why no decode worker takes requests."""
-        self._door.admit(sequences, caller, self._clock.now())
+        self.door.admit(sequences, caller, self._clock.now())
 
     def submit(self, request: EngineRequest) -> None:
         """See `HeartPort`. Besides what `admit` raises: DUPLICATE_ID."""
         now = self._clock.now()
-        words = self._door.plan(request, now)
+        words = self.door.plan(request, now)
         self._placing.came()
-        self._ledger.enter(request, now, self._door.limit_s(request))
+        self._ledger.enter(request, now, self.door.limit_s(request))
         self._carry_out(words)
 
     def abort(self, request_ids: Sequence[RequestId]) -> None:
@@ -173,7 +173,7 @@ class Heart:
 
     def drain(self) -> None:
         """Takes nothing new from now on; what runs goes on."""
-        self._door.close()
+        self.door.close()
 
     @property
     def inflight(self) -> int:

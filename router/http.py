@@ -28,8 +28,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
-from router.caller import Caller
-from router.caller_headers import CallerHeaders
+from router.caller_headers import CallerHeaders, Knock
 from router.explain_header import Explain, ExplainHeader
 from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
@@ -92,7 +91,7 @@ class Pages:
 
     ready: Callable[[], None]
     """Raises BatonError while requests cannot be served."""
-    knock: Callable[[Caller], None]
+    knock: Knock
     """Raises BatonError while a request of this caller would be refused."""
     status: Callable[[], Mapping[str, Any]]
     story: Callable[[str], str | None]

@@ -23,11 +23,13 @@ from baton.errors import Reason
 from baton.ids import RequestId
 from router.policy.drain_rate import DrainRate
 from router.policy.forecast_error import ForecastError
-from router.policy.tenants import Account, Accounts, Priority, Work
+from router.policy.tenants import Account, Accounts, DoorPass, Priority, Work
 from router.policy.types import Refusal
 
 WAIT_SHARE_MIN = 0.25
 """Of the promise: what a prompt may wait that would break the promise on an idle cluster too."""
+PASS_STRETCHES = 2.0
+"""So many times longer than typical a request may be that was let in before it was read."""
 SLOW_HOLDS_S = 0.1
 """For so long a batch that was found too slow, or without room, is taken for the same."""
 
@@ -83,6 +85,8 @@ class Newcomer(NamedTuple):
     """Of its prompt, and those expected of its answer."""
     left_s: float = math.inf
     """Until its client gives up."""
+    passed_s: float = 0.0
+    """For so much of its own time it had a pass."""
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class _Inside:
     priority: Priority
     tokens: int
     left_s: float
+    passed_s: float = 0.0
     work_s: float | None = None
     """Of its prompt, from being let in until it is computed."""
     kept: bool = False
@@ -114,18 +119,28 @@ class Admission:
 
     # --- decisions --------------------------------------------------------------------------------
 
-    def closed(self, tenant: str, wanted: Priority, ahead: Ahead, now: float) -> Refusal | None:
-        """Whether a request like this tenant's last ones would be refused.
+    def knock(self, tenant: str, wanted: Priority, ahead: Ahead, now: float) -> Refusal | DoorPass:
+        """Whether a request like this tenant's last ones would be refused: it need not be read.
 
-        What is refused here need not be read. Whoever is not must be weighed all the same.
+        A pass counts until it is used or given back. Whoever has one is weighed all the same.
         """
         account = self._accounts.of(tenant)
         typical, priority = account.typical, min(wanted, account.rules.priority)
-        if not typical.promise_s:
-            return None
-        expected = Expected(ahead.wait_s, typical.work_s, ahead.workers, typical.promise_s)
-        one = _Inside(account, priority, round(typical.tokens), math.inf)
-        return self._judged(one, expected, now, slow=now < self._slow_until)
+        if typical.promise_s:
+            expected = Expected(ahead.wait_s, typical.work_s, ahead.workers, typical.promise_s)
+            one = _Inside(account, priority, round(typical.tokens), math.inf)
+            if refusal := self._judged(one, expected, now, slow=now < self._slow_until):
+                return refusal
+        account.work.add(typical.work_s)
+        self._kept[priority].add(typical.work_s)
+        return DoorPass(account, priority, typical.work_s)
+
+    def give_back(self, held: DoorPass) -> None:
+        """The request is read, or will not be. Once is enough."""
+        if held.open:
+            held.open = False
+            held.account.work.remove(held.work_s)
+            self._kept[held.priority].remove(held.work_s)
 
     def enter(self, new: Newcomer, now: float) -> Refusal | None:
         """Lets a request in as far as its tenant's limits go; then it is weighed, or leaves."""
@@ -134,7 +149,9 @@ class Admission:
             return refusal
         self._accounts.enter(account, new.tokens, now)
         priority = min(new.priority, account.rules.priority)
-        self._inside[new.request_id] = _Inside(account, priority, new.tokens, new.left_s)
+        self._inside[new.request_id] = _Inside(
+            account, priority, new.tokens, new.left_s, new.passed_s
+        )
         return None
 
     def weigh(self, request_id: RequestId, expected: Expected, now: float) -> Refusal | None:
@@ -206,6 +223,9 @@ class Admission:
             return None
         if (missing_s := wait_s + expected.own_s - one.left_s) > 0:
             return self._refusal("No answer could begin before the request's deadline.", missing_s)
+        if expected.own_s <= PASS_STRETCHES * one.passed_s:
+            # To read it cost more than to refuse it now could save.
+            return None
         late_s = self._late_s(one, expected, wait_s, shed_at * expected.ttft_promise_s)
         if late_s > 0:
             return self._refusal("The cluster could not begin to answer in time.", late_s)

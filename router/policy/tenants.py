@@ -83,6 +83,16 @@ class Shares:
         return not self.work.parts or self.work.seconds + work_s <= self.due_s
 
 
+@dataclass(slots=True)
+class DoorPass:
+    """A request that may come in and is not read yet; it counts as a typical one."""
+
+    account: Account
+    priority: Priority
+    work_s: float
+    open: bool = True
+
+
 class Account:
     """One tenant now."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,12 @@ class FakeHeart:
         self.callers.append(caller)
         if self.script.refuse_admit is not None:
             raise self.script.refuse_admit
+
+    @contextmanager
+    def knock(self, caller: Caller) -> Iterator[None]:
+        """As the script says."""
+        self.admit(1, caller)
+        yield
 
     def submit(self, request: EngineRequest) -> None:
         """Starts the scripted answer."""

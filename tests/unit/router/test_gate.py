@@ -66,8 +66,10 @@ def test_nobody_is_refused_where_nothing_is_shed() -> None:
 def test_a_tenant_within_its_share_gets_in_however_long_the_queue_of_another() -> None:
     scene = scene_of(tenants={"big": {}, "small": {}})
     fill(scene, "big")
-    scene.heart.admit(1, Caller("small"))
-    submit(scene, "mine", "small")
+    with scene.heart.door.knock(Caller("small")) as door_pass:
+        caller = Caller("small", door_pass=door_pass)
+        scene.submit("mine", caller=caller, **prompt(7))
+        assert not door_pass.open
     assert scene.front.reasons == {}
     assert scene.sample("baton_tenant_requests_total", tenant="small", outcome="admitted") == 1
     assert scene.sample("baton_tenant_requests_total", tenant="big", outcome="queue_full") >= 1
@@ -75,9 +77,14 @@ def test_a_tenant_within_its_share_gets_in_however_long_the_queue_of_another() -
 
 def test_what_would_be_refused_is_refused_before_it_is_read() -> None:
     scene = scene_of()
-    scene.heart.admit()
-    fill(scene)
-    assert refused(scene.heart.admit).reason is Reason.QUEUE_FULL
+    with knocking(scene):
+        fill(scene)
+    assert refused(knocking(scene).__enter__).reason is Reason.QUEUE_FULL
+    assert scene.heart.status()["refused"]["queue_full"] == 2
+
+
+def knocking(scene: Scene):
+    return scene.heart.door.knock(Caller())
 
 
 def test_limits_of_a_tenant_are_its_own() -> None:

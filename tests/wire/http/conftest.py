@@ -34,7 +34,7 @@ async def served() -> AsyncIterator[House]:
 
     pages = Pages(
         ready=ready,
-        knock=lambda caller: heart.admit(1, caller),
+        knock=heart.knock,
         status=lambda: {"workers": 2},
         story=lambda request_id: "told" if request_id == "known/1" else None,
         explain=lambda request_id: [{"line": "to p"}] if "known" in request_id else [],

@@ -21,7 +21,7 @@ async def test_a_key_guards_v1_and_nothing_else() -> None:
     args.api_key = ["secret"]
     front = build_front(args, FakeHeart())
     pages = Pages(
-        lambda: None, lambda _: None, dict, lambda _: None, lambda _: [], CollectorRegistry()
+        lambda: None, FakeHeart().knock, dict, lambda _: None, lambda _: [], CollectorRegistry()
     )
     app = await build_http_app(front, args, settings, pages)
     transport = httpx.ASGITransport(app)

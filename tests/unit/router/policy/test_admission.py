@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from baton.errors import Reason
 from baton.ids import RequestId
 from router.policy.admission import Admission, AdmissionRules, Ahead, Expected, Newcomer
-from router.policy.tenants import Accounts, Priority, TenantRules
+from router.policy.tenants import Accounts, DoorPass, Priority, TenantRules
 from router.policy.types import Refusal
 
 PROMISE_S = 2.0
@@ -198,7 +198,10 @@ def test_a_batch_that_would_be_too_slow_refuses_those_above_their_share() -> Non
 
 
 def closed(house: House, tenant: str, wait_s: float, now: float = 0.0) -> bool:
-    return house.admission.closed(tenant, Priority.HIGH, Ahead(wait_s, 1), now) is not None
+    found = house.admission.knock(tenant, Priority.HIGH, Ahead(wait_s, 1), now)
+    if isinstance(found, DoorPass):
+        house.admission.give_back(found)
+    return isinstance(found, Refusal)
 
 
 def test_requests_like_those_that_are_refused_need_not_be_read() -> None:
@@ -210,6 +213,29 @@ def test_requests_like_those_that_are_refused_need_not_be_read() -> None:
     assert not closed(house, "b", 100.0)
     house.fill("b", 1, work_s=0.1)
     assert not closed(house, "b", 100.0)  # within its share
+
+
+def test_who_has_a_pass_counts_until_it_is_given_back() -> None:
+    house = House()
+    house.fill("a", 1)
+    passes = []
+    while isinstance(found := house.admission.knock("a", Priority.HIGH, Ahead(0, 1), 0), DoorPass):
+        passes.append(found)
+    assert len(passes) == 3
+    for held in (*passes, *passes):
+        house.admission.give_back(held)
+    assert house.accounts.of("a").work.seconds == pytest.approx(0.5)
+    assert not closed(house, "a", 0.0)
+
+
+@pytest.mark.parametrize(("work_s", "let_in"), [(1.0, True), (1.1, False)])
+def test_who_had_a_pass_is_let_in_unless_it_is_much_longer(work_s: float, let_in: bool) -> None:
+    house = House()
+    house.fill("a", 4)
+    new = Newcomer(RequestId("x"), "a", Priority.HIGH, 10, passed_s=0.5)
+    assert house.admission.enter(new, 0.0) is None
+    answer = house.admission.weigh(new.request_id, Expected(0, work_s, 1, PROMISE_S), 0.0)
+    assert (answer is None) is let_in
 
 
 def test_a_full_batch_is_remembered_for_a_moment() -> None:

@@ -1,0 +1,80 @@
+"""A router's process that is to leave, and what it shows of the others. No server runs here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from baton.ids import RouterId
+from baton.messages import ClusterView, WorkerState
+from baton.settings import Settings
+from cluster.ports import RouterRow
+from deploy import router_process
+from deploy.router_process import RouterProcess
+
+
+class Door:
+    """A doorway with one client, who goes when asked to."""
+
+    def __init__(self) -> None:
+        self.clients = 1
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+        self.clients = 0
+
+
+@pytest.fixture
+def process() -> Iterator[RouterProcess]:
+    settings = Settings.model_validate({"cluster": {"drain_timeout_s": 0.3}})
+    process = RouterProcess(settings.model_dump(), "router-0", "digest")
+    process._loop._thread.start()
+    yield process
+    process._loop.call(process._loop.loop.stop)
+
+
+def test_a_router_that_does_not_serve_has_nothing_to_finish(process: RouterProcess) -> None:
+    assert not process.leave()
+    assert not process.progress().leaving
+    assert (process.offer(), process.clients()) == ("", 0)
+    process.withdraw()
+
+
+def test_told_to_leave_and_left_alone_it_withdraws_and_ends(
+    process: RouterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(router_process, "_STOPPED_WITHIN_S", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    process._url = "http://127.0.0.1:1"
+    process._doorway = door = Door()
+    assert process.leave()
+    assert process.progress().leaving
+    # A successor might still come for the port.
+    assert door.closed == 0
+    assert ended.wait(5)
+    assert (door.closed, process.clients()) == (1, 0)
+
+
+def test_the_controller_withdraws_it_once(process: RouterProcess) -> None:
+    process._doorway = door = Door()
+    process.withdraw()
+    process.withdraw()
+    process._loop.submit(_nothing()).result(5)
+    process._loop.submit(_nothing()).result(5)
+    assert door.closed == 1
+
+
+async def _nothing() -> None: ...
+
+
+def test_the_page_shows_all_routers(process: RouterProcess) -> None:
+    row = RouterRow(RouterId("router-1"), WorkerState.DRAINING, None, "3 clients left", 2, 7, True)
+    process.set_view(ClusterView(1), (row,))
+    (shown,) = process._status_page()["routers"]
+    assert (shown["router_id"], shown["state"], shown["incarnation"]) == ("router-1", "draining", 3)
+    assert (shown["replaced"], shown["detail"], shown["pid"]) == (True, "3 clients left", 7)
