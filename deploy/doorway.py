@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,7 +55,7 @@ class Doorway:
         pause: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
         # Uvicorn knows one way to end, which closes idle connections at once.
-        self._server: uvicorn.Server = http._server  # noqa: SLF001
+        self._server = http.uvicorn
         self._farewell = farewell
         self._now = now
         self._pause = pause

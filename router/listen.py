@@ -111,6 +111,11 @@ class HttpServer:
         port: int = self._sock.getsockname()[1]
         return port
 
+    @property
+    def uvicorn(self) -> uvicorn.Server:
+        """The server itself, for whoever ends it in another way than `stop`."""
+        return self._server
+
     async def stop(self, timeout_s: float) -> None:
         """Takes no new connections, gives requests `timeout_s` seconds, then cuts them off."""
         self._server.config.timeout_graceful_shutdown = max(1, round(timeout_s))

@@ -242,7 +242,12 @@ def test_nobody_notices_a_rolling_restart(
         pid = routers["router-1"]["pid"]
         os.kill(pid, signal.SIGTERM)
         until(lambda: _is_back(_routers(served)["router-1"], pid), BACK_S, "a new router")
-    print(capsys.readouterr().out, load.well)
+    shown = capsys.readouterr().out
+    print(shown, load.well)
+    for name in ("prefill-0", "router-0"):
+        assert f"{name}: draining" in shown
+        assert f"{name}: ready" in shown
+    assert cli.main(["drain", "nobody", "--set", f"cluster.run_dir={run_dir}"]) == 1
     assert load.failed == [], "\n".join([*load.failed, *served.lines[-60:]])
     assert min(load.well.values()) >= 5
     once_more = {name: was["restarts"] + 1 for name, was in {**workers, **routers}.items()}

@@ -5,7 +5,6 @@ What a worker had cached is vLLM's own count, carried in its load reports.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 
 from benchmarks.leftovers import mark
 from benchmarks.served import Served, serving
-from deploy import cli
 from tests.cluster.asking import BACK_S, inflight, serves, status, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -138,28 +136,3 @@ def test_bad_requests_do_not_hurt_the_router(served: Served) -> None:
         assert 400 <= answer.status_code < 500
     assert httpx.get(f"{served.url}/explain/nobody").status_code == 404
     assert serves(served)
-
-
-def test_a_drained_worker_is_started_anew_and_costs_nobody_anything(
-    served: Served, run_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    over = threading.Event()
-    served_well: list[int] = []
-
-    def load(seed: int) -> None:
-        while not over.is_set():
-            _ask(served, f"{_words(seed, 200)} {_words(len(served_well), 20)}")
-            served_well.append(seed)
-
-    with ThreadPoolExecutor(3) as pool:
-        clients = [pool.submit(load, 3000 + n) for n in range(3)]
-        code = cli.main(["drain", "prefill-1", "--set", f"cluster.run_dir={run_dir}"])
-        over.set()
-        for client in clients:
-            client.result()
-    shown = capsys.readouterr().out
-    assert code == 0, shown
-    assert "prefill-1: draining" in shown
-    assert shown.rstrip().endswith("prefill-1: ready")
-    assert len(served_well) > 10
-    assert cli.main(["drain", "nobody", "--set", f"cluster.run_dir={run_dir}"]) == 1

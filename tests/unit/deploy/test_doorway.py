@@ -20,7 +20,7 @@ class Http:
     """What a doorway sees of uvicorn."""
 
     def __init__(self) -> None:
-        self._server = self
+        self.uvicorn = self
         self.server_state = SimpleNamespace(connections=set())
         self.listening = True
         self.servers = [self]
