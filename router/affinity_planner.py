@@ -1,8 +1,7 @@
 """Baton's own policy in the router: `policy.prefill` and its fellows fed with what workers say.
 
-A request comes with its blocks' keys. It is divided or not, and if it is, the desk sends it to a
-prefill worker, keeps it until one has room, or has candidates asked. The decode worker is chosen at
-the moment of sending.
+A request is divided or not, and if it is, the desk sends it to a prefill worker, keeps it until one
+has room, or has candidates asked. The decode worker is chosen at the moment of sending.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ class AffinityPlanner:
             self._metrics.probed("late", len(question.left))
             words += self._decide(question, now)
         if self._desk:
-            words += self._released(now)
+            words += self._released(now) if self._pool.has_prefill() else self._orphaned(now)
         self._metrics.queued.set(len(self._desk))
         return words
 
@@ -171,11 +170,11 @@ class AffinityPlanner:
         need = self._divider.need(request, decoders[0])
         if standing_in:
             divided = Divided(ChoiceReason.STANDING_IN)
-            return self._whole(request, need, divided, now, after, decoders)
+            return self._whole(request, need, divided, now, decoders)
         has_prefill = self._pool.has_prefill()
         reason = least_loaded.division(self._rules, facts_of(request), has_prefill=has_prefill)
         if reason is not ChoiceReason.DISAGGREGATED:
-            return self._whole(request, need, Divided(reason), now, after, decoders)
+            return self._whole(request, need, Divided(reason), now, decoders)
         return self._divided(request, need, now, after)
 
     def _divided(
@@ -190,11 +189,10 @@ class AffinityPlanner:
         decode = self._divider.decode(need, there)
         divided = self._divider.divide(need, choice, decode, now)
         if divided.reason not in APART:
-            return self._whole(request, need, divided, now, after, self._pool.decoders())
+            return self._whole(request, need, divided, now, self._pool.decoders())
         workers = state.open_mask.bit_count()
         expected = self._divider.apart(need, choice, decode, workers)
-        if after is None:
-            self._gate.weigh(request, expected, now)
+        self._gate.weigh(request, expected, now)
         one = Opening(request, need, place, divided, now, choice.worker, decode=decode)
         if after is not None:
             one.attempt, one.refused = after.attempt, (after.why,)
@@ -210,12 +208,10 @@ class AffinityPlanner:
         need: Need,
         divided: Divided,
         now: float,
-        after: PlaceAgain | None,
         peers: Sequence[Peer],
     ) -> list[Word]:
         chosen, expected = self._divider.whole(request, need, divided, now, peers)
-        if after is None:
-            self._gate.weigh(request, expected, now)
+        self._gate.weigh(request, expected, now)
         self._gate.sent(request.request_id)
         return [chosen]
 
@@ -235,6 +231,16 @@ class AffinityPlanner:
         if state.open_mask.bit_count() == 1:
             return False
         return not state.fresh or choice.chosen.ttft_s > _ASK_FROM_SHARE * left_s
+
+    def _orphaned(self, now: float) -> list[Word]:
+        """Nobody computes prompts any more: decode workers serve whole what waits here."""
+        if self._rules.disaggregate == "always" or not self._pool.decoders():
+            return []
+        words: list[Word] = []
+        for one in self._openings.kept():
+            self.left(one.request.request_id)
+            words += self._plan(one.request, now)
+        return words
 
     # --- the desk's words, carried out ------------------------------------------------------------
 

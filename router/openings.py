@@ -63,6 +63,10 @@ class Openings:
         """The one of this request."""
         return self._by_number.get(self._numbers.get(request_id, 0))
 
+    def kept(self) -> list[Opening]:
+        """Those that no worker has."""
+        return [one for one in self._by_number.values() if one.sent is None]
+
     def take(self, request_id: RequestId) -> Opening | None:
         """Takes it out: computed, or its client has left."""
         number = self._numbers.pop(request_id, 0)

@@ -100,7 +100,7 @@ class _Inside:
     """Of its prompt, from being let in until it is computed."""
     kept: bool = False
     """It waits in the router."""
-    let_in_at: float = 0.0
+    let_in_at: float | None = None
     due_s: float | None = None
     """Until its first token, as predicted; None once that has come."""
 
@@ -155,8 +155,13 @@ class Admission:
         return None
 
     def weigh(self, request_id: RequestId, expected: Expected, now: float) -> Refusal | None:
-        """Whether the cluster can serve one that has entered. With a refusal it must leave."""
+        """Whether the cluster can serve one that has entered. With a refusal it must leave.
+
+        Who has been let in is not weighed again, wherever it is placed.
+        """
         one = self._inside[request_id]
+        if one.let_in_at is not None:
+            return None
         one.account.typical.learn(expected.own_s, expected.ttft_promise_s, one.tokens)
         if slow := self._slow(one, expected):
             self._slow_until = now + SLOW_HOLDS_S
@@ -189,7 +194,7 @@ class Admission:
         """Its first token has come."""
         self.computed(request_id)
         one = self._inside.get(request_id)
-        if one is not None and one.due_s is not None:
+        if one is not None and one.due_s is not None and one.let_in_at is not None:
             most_s = one.account.typical.promise_s
             self._error.came(one.due_s, now - one.let_in_at, most_s)
             one.due_s = None

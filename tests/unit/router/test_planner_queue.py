@@ -56,6 +56,33 @@ async def test_what_waits_here_ends_with_its_deadline() -> None:
     assert scene.heart.status()["routing"]["kept_requests"] == 0
 
 
+async def test_what_waits_here_is_served_whole_when_the_only_prefill_worker_leaves() -> None:
+    scene = scene_of(ask="never")
+    up(scene, P0, D)
+    for _ in range(2):
+        tell(scene, "p0", queue_s=100.0)
+    scene.submit("a", **prompt(1))
+    assert went_to(scene) == {"p0": [], "d": []}
+    scene.frame("p0", draining=True)
+    scene.heart.tick(scene.clock.now())
+    assert went_to(scene)["d"] == ["a.0.s"]
+    assert scene.heart.status()["routing"]["kept_requests"] == 0
+
+
+async def test_what_waits_here_stays_where_prompts_must_be_computed_apart() -> None:
+    scene = scene_of(ask="never", disaggregate="always")
+    up(scene, P0, D)
+    for _ in range(2):
+        tell(scene, "p0", queue_s=100.0)
+    scene.submit("a", **prompt(1))
+    scene.frame("p0", draining=True)
+    scene.heart.tick(scene.clock.now())
+    assert went_to(scene) == {"p0": [], "d": []}
+    tell(scene, "p0", queue_s=0.0)
+    tell(scene, "p0", queue_s=0.0)
+    assert went_to(scene)["p0"] == ["a.0.p"]
+
+
 async def test_what_waits_here_is_refused_when_the_last_decode_worker_goes() -> None:
     scene = scene_of(ask="never")
     up(scene, P0, D)
