@@ -26,6 +26,8 @@ from kv_transfer.push import BatonPush
 _SETTINGS: dict[str, Any] = {
     "engine": {"max_batched_tokens": CHUNK_TOKENS},
     "router": {"port": 0, "disaggregate": "always"},
+    # A client that is refused cannot leave.
+    "admission": {"shed_at": 0.0},
     "log": {"level": "error"},
 }
 _START_S = 60.0

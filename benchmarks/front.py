@@ -181,7 +181,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
-    chosen: dict[str, object] = {"router": {"port": 0, "disaggregate": "never"}}
+    chosen: dict[str, object] = {
+        "router": {"port": 0, "disaggregate": "never"},
+        "admission": {"shed_at": 0.0},
+    }
     print("starting one worker with the router, and vLLM's own server", flush=True)
     started = time.monotonic()
     with (
