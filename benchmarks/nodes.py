@@ -32,18 +32,24 @@ class Nodes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
+class Child:
+    """A process that says by its pipe how far it is, and ends when it hears None."""
+
     process: BaseProcess
     pipe: Connection
 
-    def first_word(self) -> Any:
-        """What it sends once it is ready. Raises RuntimeError if it says that it failed."""
-        word = self.pipe.recv()
-        if word.error is not None:
-            raise RuntimeError(f"{self.process.name}: {word.error}")
+    def word(self) -> Any:
+        """The next thing it says. Raises RuntimeError if it ended, or says that it failed."""
+        try:
+            word = self.pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"{self.process.name} ended") from None
+        if (error := getattr(word, "error", None)) is not None:
+            raise RuntimeError(f"{self.process.name}: {error}")
         return word
 
     def end(self) -> None:
+        """Returns once it has ended."""
         with contextlib.suppress(OSError):
             self.pipe.send(None)
         self.process.join(15)
@@ -58,28 +64,30 @@ def running(settings: Settings, prefill: int, decode: int) -> Iterator[Nodes]:
     found = preflight.check(settings, model_path(settings), preflight.this_machine())
     digest, dump = found.digest, resolved(settings).model_dump()
     roles = [Role.PREFILL] * prefill + [Role.DECODE] * decode
-    children = [_start(_worker, dump, digest, role.value, i) for i, role in enumerate(roles)]
-    router = _start(_router, dump, digest)
+    children = [start(_worker, dump, digest, role.value, i) for i, role in enumerate(roles)]
+    router = start(route, dump, digest)
     try:
-        workers = tuple(child.first_word().ready for child in children)
-        url = router.first_word().ready_url
-        router.pipe.send(_view(workers))
-        router.pipe.recv()
+        workers = tuple(child.word().ready for child in children)
+        url = router.word().ready_url
+        router.pipe.send(view_of(workers))
+        router.word()
         yield Nodes(url, router.process.pid or 0, workers)
     finally:
         for child in [router, *children]:
             child.end()
 
 
-def _start(target: Any, *args: Any) -> _Child:
+def start(target: Any, *args: Any) -> Child:
+    """Calls a function in a process of its own, with the other end of the pipe before `args`."""
     ours, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=target, args=(theirs, *args), name=target.__name__)
     process.start()
     theirs.close()
-    return _Child(process, ours)
+    return Child(process, ours)
 
 
-def _view(workers: Sequence[WorkerInfo]) -> ClusterView:
+def view_of(workers: Sequence[WorkerInfo]) -> ClusterView:
+    """The cluster of these workers."""
     members = tuple(Member(w.worker_id, w.role, WorkerState.READY, w) for w in workers)
     return ClusterView(1, members)
 
@@ -87,7 +95,7 @@ def _view(workers: Sequence[WorkerInfo]) -> ClusterView:
 def _worker(pipe: Connection, dump: dict[str, Any], digest: str, role: str, index: int) -> None:
     from deploy.worker_process import WorkerProcess
 
-    _settle_in()
+    settle_in()
     worker = WorkerProcess(dump, f"{role}-{index}", 1, role, index, digest)
     worker.start()
     while not (progress := worker.progress()).ready and progress.error is None:
@@ -99,10 +107,11 @@ def _worker(pipe: Connection, dump: dict[str, Any], digest: str, role: str, inde
     os._exit(0)
 
 
-def _router(pipe: Connection, dump: dict[str, Any], digest: str) -> None:
+def route(pipe: Connection, dump: dict[str, Any], digest: str) -> None:
+    """A router: says that it is ready, and of each view that its workers are linked."""
     from deploy.router_process import RouterProcess
 
-    _settle_in()
+    settle_in()
     router = RouterProcess(dump, "router-0", digest)
     router.start()
     while not (progress := router.progress()).ready_url and progress.error is None:
@@ -122,8 +131,9 @@ def _wait_for_links(router: Any, wanted: int) -> None:
         time.sleep(_POLL_S)
 
 
-def _settle_in() -> None:
-    # Ctrl-C is for the benchmark; it ends its children in order. Their logs are nobody's.
+def settle_in() -> None:
+    """For a child process: its output is nobody's, and it is ended by its parent alone."""
+    # Ctrl-C is for the benchmark; it ends its children in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):

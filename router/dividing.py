@@ -50,7 +50,7 @@ class Divider:
         size = max(peer.info.block_size_tokens, 1)
         start = prefix_keys.salt(peer.info.served_model, cache_salt=request.cache_salt)
         blocks = prefix_keys.of_tokens(request.tokens, size, start)
-        return Need(request.prompt_tokens, request.max_tokens, blocks, size)
+        return Need(request.prompt_tokens, request.output_tokens, blocks, size)
 
     def decode(self, need: Need, prefill_peer: Peer | None) -> DecodeChoice | None:
         """Where the answer of a divided request would come from."""

@@ -17,8 +17,6 @@ from router.policy.division import Forecast
 from router.registry import Peer
 from router.slots import Slots
 
-_OUTPUT_TOKENS = 256
-"""Expected of a request that allows more; most answers end by themselves."""
 _CHUNK_TOKENS = 2048
 
 
@@ -27,14 +25,10 @@ class Need:
     """A request as it matters here."""
 
     prompt_tokens: int
-    max_tokens: int
+    output_tokens: int
+    """It is expected to generate."""
     blocks: tuple[int, ...]
     block_tokens: int
-
-    @property
-    def output_tokens(self) -> int:
-        """Tokens it is expected to generate."""
-        return min(self.max_tokens, _OUTPUT_TOKENS)
 
 
 class Forecasts:

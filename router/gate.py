@@ -16,9 +16,6 @@ from router.policy.tenants import Account, Accounts, DoorPass, Priority, TenantR
 from router.policy.types import Refusal
 from router.ports import EngineRequest
 
-ANSWER_TOKENS = 256
-"""Expected of a request that allows more; most answers end by themselves."""
-
 
 class Gate:
     """Decides who is let in; told of what becomes of them. Belongs to one router."""
@@ -54,7 +51,7 @@ class Gate:
         """Raises BatonError if its tenant's limits leave no room; else it must leave one day."""
         passed_s = self._used(request.caller.door_pass)
         account = self._accounts.of(request.caller.tenant)
-        tokens = request.prompt_tokens + min(request.max_tokens, ANSWER_TOKENS)
+        tokens = request.prompt_tokens + request.output_tokens
         left_s = math.inf if request.deadline_s is None else request.deadline_s
         new = Newcomer(
             request.request_id, account.name, request.caller.priority, tokens, left_s, passed_s
@@ -68,8 +65,7 @@ class Gate:
 
     def priority(self, request: EngineRequest) -> Priority:
         """Whose turn it is where requests wait."""
-        rules = self._accounts.of(request.caller.tenant).rules
-        return min(request.caller.priority, rules.priority)
+        return self._accounts.of(request.caller.tenant).priority(request.caller.priority)
 
     def admitted(self, request: EngineRequest) -> None:
         """It is let in."""

@@ -13,6 +13,9 @@ from baton.errors import BatonError
 from baton.ids import RequestId
 from router.caller import ANYBODY, Caller
 
+_OUTPUT_TOKENS = 256
+"""Expected of a request that allows more; most answers end by themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
@@ -34,6 +37,11 @@ class EngineRequest:
     caller: Caller = ANYBODY
     resumable: bool = True
     """Whether another engine can go on after tokens that one has generated."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens it is expected to generate."""
+        return min(self.max_tokens, _OUTPUT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)

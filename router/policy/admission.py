@@ -125,7 +125,7 @@ class Admission:
         A pass counts until it is used or given back. Whoever has one is weighed all the same.
         """
         account = self._accounts.of(tenant)
-        typical, priority = account.typical, min(wanted, account.rules.priority)
+        typical, priority = account.typical, account.priority(wanted)
         if typical.promise_s:
             expected = Expected(ahead.wait_s, typical.work_s, ahead.workers, typical.promise_s)
             one = _Inside(account, priority, round(typical.tokens), math.inf)
@@ -148,7 +148,7 @@ class Admission:
         if refusal := account.limit(1, new.tokens, now):
             return refusal
         self._accounts.enter(account, new.tokens, now)
-        priority = min(new.priority, account.rules.priority)
+        priority = account.priority(new.priority)
         self._inside[new.request_id] = _Inside(
             account, priority, new.tokens, new.left_s, new.passed_s
         )

@@ -111,6 +111,10 @@ class Account:
             (MinuteBucket(rules.tokens_per_minute), f"{rules.tokens_per_minute:.0f} tokens"),
         )
 
+    def priority(self, wanted: Priority) -> Priority:
+        """That of a request, which can only lower its tenant's."""
+        return min(wanted, self.rules.priority)
+
     def limit(self, requests: int, tokens: int, now: float) -> Refusal | None:
         """What refuses so many more requests with so many tokens; nothing is counted off."""
         most = self.rules.concurrent_requests
