@@ -13,30 +13,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import tempfile
 from pathlib import Path
 
 from benchmarks import forked
 from benchmarks.disconnects_plan import FULL, QUICK, Result, Size
-from benchmarks.engines import shared_memory
+from benchmarks.engines import run_folder
 from benchmarks.faults_result import say, seconds
 
 
 def run(size: Size, seed: int) -> Result:
     """All of it, and what is left of it."""
-    shared_before = shared_memory()
     # Late: they import what is there only in the process that this is called in.
     from benchmarks.disconnects_nodes import running
     from benchmarks.disconnects_run import leave_all
 
     result = Result(size, seed)
     with (
-        tempfile.TemporaryDirectory(prefix="baton-disconnects-") as folder,
-        running(Path(folder), result.left) as nodes,
+        run_folder("disconnects", result.left) as folder,
+        running(folder, result.left) as nodes,
     ):
         say("all are up")
         asyncio.run(leave_all(nodes, result))
-    result.left += sorted(shared_memory() - shared_before)
     return result
 
 

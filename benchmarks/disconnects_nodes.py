@@ -24,7 +24,7 @@ from engine import preflight
 from kv_transfer.push import BatonPush
 
 _SETTINGS: dict[str, Any] = {
-    "engine": {"max_batched_tokens": CHUNK_TOKENS},
+    "engine": {"max_batched_tokens": CHUNK_TOKENS, "max_running_requests": 64},
     "router": {"port": 0, "disaggregate": "always"},
     # A client that is refused cannot leave.
     "admission": {"shed_at": 0.0},

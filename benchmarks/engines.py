@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -158,6 +159,15 @@ def until_ready(process: BaseProcess, control: Connection) -> Started:
             return Started(process, control, progress.ready)
         time.sleep(0.2)
     raise AssertionError(f"{process.name} was not ready in {START_S} s")
+
+
+@contextlib.contextmanager
+def run_folder(name: str, left: list[str]) -> Iterator[Path]:
+    """A folder for a run; what the run leaves in shared memory is added to `left`."""
+    before = shared_memory()
+    with tempfile.TemporaryDirectory(prefix=f"baton-{name}-") as folder:
+        yield Path(folder)
+    left += sorted(shared_memory() - before)
 
 
 def shared_memory() -> set[str]:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from baton.settings import extend_process_environ
 from benchmarks import forked
-from benchmarks.engines import shared_memory
+from benchmarks.engines import run_folder
 from benchmarks.faults_cells import QUICK, SERVED, Cell, Part, feasible
 from benchmarks.faults_result import Result, is_good, seconds
 from benchmarks.faults_served import served_cells
@@ -27,14 +26,12 @@ from benchmarks.faults_served import served_cells
 
 def run(quick: bool, cells: Sequence[Cell]) -> Result:
     """The cells that hit workers and transport."""
-    shared_before = shared_memory()
     # Late: it imports vLLM, which is there only in the process that this is called in.
     from benchmarks.faults_run import worker_cells
 
     result = Result(quick)
-    with tempfile.TemporaryDirectory(prefix="baton-faults-") as folder:
-        asyncio.run(worker_cells(cells, result, Path(folder)))
-    result.left += sorted(shared_memory() - shared_before)
+    with run_folder("faults", result.left) as folder:
+        asyncio.run(worker_cells(cells, result, folder))
     return result
 
 

@@ -12,26 +12,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from baton.settings import extend_process_environ
 from benchmarks import forked
-from benchmarks.engines import shared_memory
+from benchmarks.engines import run_folder
 from benchmarks.soak_result import FULL, QUICK, Result, Size, is_good, say, seconds
 
 
 def run(size: Size, seed: int) -> Result:
     """All of it, and what is left of it."""
-    shared_before = shared_memory()
     # Late: it imports vLLM, which is there only in the process that this is called in.
     from benchmarks.soak_run import soak
 
     result = Result(seed)
-    with tempfile.TemporaryDirectory(prefix="baton-soak-") as folder:
-        asyncio.run(soak(size, result, Path(folder)))
-    result.left += sorted(shared_memory() - shared_before)
+    with run_folder("soak", result.left) as folder:
+        asyncio.run(soak(size, result, folder))
     return result
 
 
