@@ -1,7 +1,8 @@
-"""Proof that a run left nothing: no process that it started, no shared memory."""
+"""Proof that a run left nothing: no process that it started, no shared memory, no file."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class Mark:
     """What a run's processes carry in their environment, and what was there before."""
 
     value: str
-    shared_memory: frozenset[str]
+    files: frozenset[Path]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,16 +40,18 @@ class Mark:
         ]
 
     def _files(self) -> list[str]:
-        return [f"shared memory {name}" for name in sorted(_shared_memory() - self.shared_memory)]
+        return [f"file {path}" for path in sorted(_files() - self.files)]
 
 
 def mark() -> Mark:
     """A new mark, taken before anything starts."""
-    return Mark(uuid.uuid4().hex, _shared_memory())
+    return Mark(uuid.uuid4().hex, _files())
 
 
-def _shared_memory() -> frozenset[str]:
-    return frozenset(entry.name for entry in _SHARED_MEMORY.iterdir())
+def _files() -> frozenset[Path]:
+    """Shared memory, and what Baton's processes keep in the temporary folder for a while."""
+    scratch = Path(tempfile.gettempdir()).glob("baton-[a-z]*-*")
+    return frozenset([*_SHARED_MEMORY.iterdir(), *scratch])
 
 
 def _command(folder: Path) -> str:

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from baton.errors import StartupError, StartupFault
+from baton.scratch import orphaned
 from baton.settings.model import is_loopback
 from cluster import shared_memory
 from cluster.guard import Guard
@@ -130,8 +131,13 @@ def find_ray(address: str) -> str | None:
     return _found() if address == "auto" else address
 
 
-def remove_stale_folders(run_dir: Path) -> None:
-    """Removes what a killed process's Ray left in the file system."""
+def remove_leftovers(run_dir: Path) -> None:
+    """Removes what killed processes, and their Ray, left in the file system."""
+    for path in orphaned(is_alive):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     for folder in run_dir.glob("ray-*-*"):
         pid = folder.name.split("-")[1]
         if pid.isdecimal() and not is_alive(int(pid)):

@@ -246,9 +246,9 @@ def _terminate(state: RunState, timeout_s: float) -> int:
 
 def _clean_up(home: RunDir, state: RunState) -> None:
     from cluster.ray_actors import end_cluster
-    from cluster.ray_runtime import RayOptions, remove_stale_folders, start_or_join
+    from cluster.ray_runtime import RayOptions, remove_leftovers, start_or_join
 
-    remove_stale_folders(home.path)
+    remove_leftovers(home.path)
     if not state.ray_owned:
         options = RayOptions(state.ray_address, state.cluster, "127.0.0.1", home.path, 75, 1)
         runtime = start_or_join(options)

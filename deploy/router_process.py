@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,11 @@ from router.wire import Identity, LinkEvents
 
 _log = logging.getLogger("baton.router")
 _MEET_WITHIN_S = 5.0
+_SUCCEED_WITHIN_S = 30.0
+"""A successor has time to meet all workers: its predecessor serves meanwhile."""
+_ALONE_AFTER_S = 30.0
+"""A controller that has not asked for so long has nobody follow this router."""
+_LOOK_EVERY_S = 0.2
 _STOPPED_WITHIN_S = 10.0
 """Without anybody to stop it, a router that has left ends by itself after this."""
 
@@ -62,6 +68,7 @@ class RouterProcess:
         self._doorway: Doorway | None = None
         self._withdrawn = False
         self._leaving = False
+        self._asked_at = time.monotonic()
 
     # -- called by the controller
 
@@ -70,6 +77,7 @@ class RouterProcess:
         self._loop.start(lambda: self._start(door), self._failed)
 
     def progress(self) -> RouterProgress:
+        self._asked_at = time.monotonic()
         alive = self._error is None
         return RouterProgress(self._url, self._error, alive, self._leaving)
 
@@ -116,7 +124,7 @@ class RouterProcess:
         )
         app = await self._build(self._heart, metrics)
         self._heart.start()
-        await self._meet_workers(self._heart)
+        await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
         self._http = await self._serve(app, sock)
         self._url = f"http://{self._settings.router.host}:{self._http.port}"
 
@@ -144,11 +152,12 @@ class RouterProcess:
         )
         return await build_http_app(front, args, self._settings, pages)
 
-    async def _meet_workers(self, heart: Heart) -> None:
+    async def _meet_workers(self, heart: Heart, most_s: float) -> None:
         """Connects to those that are there: the first client is not to find nobody."""
+        await until(lambda: self._view is not None, most_s)
         if self._view is not None:
             self._set_view(self._view)
-        await until(lambda: all(w["up"] for w in heart.status()["workers"]), _MEET_WITHIN_S)
+        await until(lambda: all(w["up"] for w in heart.status()["workers"]), most_s)
 
     async def _serve(self, app: ASGIApp, sock: socket.socket | None) -> HttpServer:
         farewell, router = Farewell(app), self._settings.router
@@ -189,10 +198,11 @@ class RouterProcess:
 
     async def _leave(self) -> None:
         """The controller has a successor take over and stops this one. If nobody does, it goes."""
-        patience_s = self._settings.cluster.drain_timeout_s
-        await until(lambda: self._withdrawn, patience_s)
+        # However long a successor takes to start: until it serves there is nobody else at the port.
+        while not self._withdrawn and time.monotonic() - self._asked_at < _ALONE_AFTER_S:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY_S)
         self._withdraw()
-        await until(lambda: not self.clients(), patience_s)
+        await until(lambda: not self.clients(), self._settings.cluster.drain_timeout_s)
         await asyncio.sleep(_STOPPED_WITHIN_S)
         await self._stop(1.0)
         os._exit(0)

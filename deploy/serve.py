@@ -27,7 +27,7 @@ from cluster.ray_runtime import (
     RayOptions,
     RayRuntime,
     find_ray,
-    remove_stale_folders,
+    remove_leftovers,
     start_or_join,
 )
 from deploy.model import resolved
@@ -75,7 +75,7 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     # On a Ray that goes on, the routers of a killed controller go on as well.
     with hold(settings, shared=earlier is not None and not earlier.ray_owned) as port:
         settings = with_port(settings, port)
-        remove_stale_folders(home.path)
+        remove_leftovers(home.path)
         found = real_classes(settings) if classes is None else classes
         launch = Launch(resolved(settings), found, home, Screen(), began_s)
         launch.screen.say(f"starting {found.model} on {found.device}")
@@ -136,6 +136,7 @@ def _with_ray(launch: Launch) -> int:
             logs = launch.home.logs(settings.cluster.name) if failed else None
             if runtime is not None:
                 runtime.shutdown(keep_logs_in=logs)
+            remove_leftovers(launch.home.path)
             if logs is not None and logs.exists():
                 launch.screen.say(f"logs of the processes: {logs}")
             if record is not None:

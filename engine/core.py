@@ -7,6 +7,7 @@ process that imports this must have set `engine_environment` before.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.scratch import scratch_path
 from baton.settings import extend_process_environ
 from baton.settings.model import Settings
 from engine.inside import (
@@ -266,7 +268,8 @@ async def _started(config: VllmConfig) -> AsyncMPClient:
     vLLM leaves them, and the name of a store, in the temporary folder; killed processes would too.
     Ready means only that the engine's input has met ours: an answer proves it of its output.
     """
-    with tempfile.TemporaryDirectory(prefix="baton-engine-") as folder:
+    name = f"{scratch_path('engine', os.getpid()).name}-"
+    with tempfile.TemporaryDirectory(prefix=name) as folder:
         extend_process_environ({"VLLM_RPC_BASE_PATH": folder})
         client = await asyncio.to_thread(_start_client, config)
         try:

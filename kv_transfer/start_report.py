@@ -10,18 +10,18 @@ import base64
 import contextlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from baton.errors import StartupError, StartupFault
+from baton.scratch import scratch_path
 
 _MEMORY_SIGNS = ("memory", "kv cache", "kv_cache", "out of memory", "cannot allocate")
 
 
 def report_path(owner_pid: int) -> Path:
     """Where the engine process started by `owner_pid` writes."""
-    return Path(tempfile.gettempdir()) / f"baton-start-{owner_pid}.jsonl"
+    return scratch_path("start", owner_pid).with_suffix(".jsonl")
 
 
 def open_report(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,7 @@ def test_told_to_leave_and_left_alone_it_withdraws_and_ends(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(router_process, "_STOPPED_WITHIN_S", 0.01)
+    monkeypatch.setattr(router_process, "_ALONE_AFTER_S", 0.5)
     monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
     process._url = "http://127.0.0.1:1"
     process._doorway = door = Door()
@@ -58,6 +60,27 @@ def test_told_to_leave_and_left_alone_it_withdraws_and_ends(
     assert door.closed == 0
     assert ended.wait(5)
     assert (door.closed, process.clients()) == (1, 0)
+
+
+def test_while_the_controller_asks_it_serves_until_somebody_follows(
+    process: RouterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A successor may take longer to start than requests have to finish."""
+    ended = threading.Event()
+    monkeypatch.setattr(router_process, "_STOPPED_WITHIN_S", 0.01)
+    monkeypatch.setattr(router_process, "_ALONE_AFTER_S", 1.0)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    process._url = "http://127.0.0.1:1"
+    process._doorway = door = Door()
+    assert process.leave()
+    give_up = time.monotonic() + 2
+    while time.monotonic() < give_up:
+        assert process.progress().leaving
+        assert door.closed == 0
+        assert not ended.wait(0.05)
+    process.withdraw()
+    assert ended.wait(5)
+    assert door.closed == 1
 
 
 def test_the_controller_withdraws_it_once(process: RouterProcess) -> None:
