@@ -23,7 +23,7 @@ from cluster.fronts import Fronts
 from cluster.jobs import first_end
 from cluster.membership import view
 from cluster.plan import Plan, Time, real_time
-from cluster.ports import ActorFactory, RouterRow
+from cluster.ports import ActorFactory, Adopted, AdoptedRouter, RouterRow
 
 _log = logging.getLogger(__name__)
 _WORKER_DRAIN_MIN_S = 2.0
@@ -75,8 +75,7 @@ class Controller:
         Raises BatonError or StartupError if the first start has to be given up; the caller then
         owes a `kill`.
         """
-        for adopted in await self._factory.adopt():
-            self.crew.adopt(adopted)
+        await self._adopt()
         while not self._stop_asked:
             await self.step()
             await self.wait(_TURN_S)
@@ -108,6 +107,13 @@ class Controller:
     async def wait(self, wait_s: float) -> None:
         """Until something happened, at most `wait_s`."""
         await first_end((*self.crew.tasks, *self.fronts.tasks), wait_s, self._time)
+
+    async def _adopt(self) -> None:
+        """Takes over what an earlier controller left. Nobody who serves may notice."""
+        found = await self._factory.adopt()
+        version = await self.fronts.adopt([a for a in found if isinstance(a, AdoptedRouter)])
+        # Routers know the workers already: a view that knows less would end their requests.
+        await self.crew.adopt([a for a in found if isinstance(a, Adopted)], version)
 
     async def _stop(self) -> None:
         started = self._time.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
@@ -67,12 +67,19 @@ class Crew:
         self.told: Callable[[int], bool] = lambda _version: True
         """Whether all routers have heard of a version of the table."""
 
-    def adopt(self, adopted: Adopted) -> None:
-        """Takes over a worker that an earlier controller left running."""
-        placement = adopted.placement
-        self._handles[placement.worker_id] = adopted.handle
-        self._heard_at[placement.worker_id] = self._time.now()
-        self._apply((self._placed(placement),))
+    async def adopt(self, found: Sequence[Adopted], version: int) -> None:
+        """Takes over the workers that an earlier controller left running, and asks each how it is.
+
+        `version`: the last one that routers were told of by that controller.
+        """
+        self.table = Table(max(version, self.table.version), self.table.rows)
+        for one in found:
+            worker_id = one.placement.worker_id
+            self._handles[worker_id] = one.handle
+            self._heard_at[worker_id] = self._time.now()
+            self._apply((self._placed(one.placement),))
+        for events in await asyncio.gather(*map(self._look, self.table.rows)):
+            self._apply(events)
 
     def ask_to_drain(self, worker_id: WorkerId) -> int:
         """Lets a worker finish what it has, and starts it anew; its incarnation until then.
@@ -176,6 +183,15 @@ class Crew:
         return (self._progressed(worker_id, placement.incarnation, "starting"),)
 
     async def _poll(self, row: Row) -> _Events:
+        events = await self._look(row)
+        # Polls follow each other at the health interval; the pause is part of the job.
+        if not any(isinstance(event, WorkerDied) for event in events):
+            self._apply(events)
+            await self._time.pause(self._interval(row))
+            return ()
+        return events
+
+    async def _look(self, row: Row) -> _Events:
         handle = self._handles[row.worker_id]
         try:
             progress = await handle.call("progress", timeout_s=self._plan.call_timeout_s)
@@ -186,11 +202,6 @@ class Crew:
             self._asked.add((row.worker_id, row.incarnation))
         events = self._news(row, progress)
         await self._tell_deaths(row, progress.accused)
-        # Polls follow each other at the health interval; the pause is part of the job.
-        if not any(isinstance(event, WorkerDied) for event in events):
-            self._apply(events)
-            await self._time.pause(self._interval(row))
-            return ()
         return events
 
     async def _tell_deaths(self, row: Row, accused: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
@@ -16,7 +17,7 @@ from baton.messages import ClusterView, WorkerState
 from cluster.front import Front
 from cluster.jobs import Failure, Jobs, end_gently, is_late, wait_drained
 from cluster.plan import Plan, Time
-from cluster.ports import ActorFactory, Handle, RouterProgress, RouterRow
+from cluster.ports import ActorFactory, AdoptedRouter, Handle, RouterProgress, RouterRow
 from cluster.supervision import backoff_s, heals
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,13 @@ class Fronts:
         self._succeed(front)
         return front.incarnation
 
+    async def adopt(self, found: Sequence[AdoptedRouter]) -> int:
+        """Takes over the routers that an earlier controller left; the newest version of the
+        members that any of them was told."""
+        # A successor that was under way comes after whom it succeeds.
+        by_age = sorted(found, key=lambda one: one.incarnation)
+        return max([await self._adopt(one) for one in by_age], default=0)
+
     async def step(self, view: ClusterView) -> None:
         """One turn: starts what is due, and takes in what the jobs found out.
 
@@ -109,6 +117,28 @@ class Fronts:
         """Ends every router at once."""
         await self._jobs.aclose()
         await asyncio.gather(*(self._kill(front) for front in self._fronts))
+
+    async def _adopt(self, one: AdoptedRouter) -> int:
+        front = self._current(one.router_id)
+        if front is None:
+            _log.info("%s is ended: nobody wants it any more", one.router_id)
+            await one.handle.kill()
+            return 0
+        if front.handle is not None:
+            front = Front(one.router_id, before=front)
+            self._fronts.append(front)
+        front.handle, front.incarnation = one.handle, one.incarnation
+        self._enter(front, WorkerState.STARTING, "adopted")
+        try:
+            progress = await one.handle.call("progress", timeout_s=self._plan.call_timeout_s)
+            failure = await self._news(front, progress)
+        except (BatonError, StartupError) as error:
+            failure = error
+        if failure is not None:
+            await self._died(front, failure)
+            return 0
+        front.heard_at = self._time.now()
+        return int(progress.view_version)
 
     def _current(self, router_id: RouterId) -> Front | None:
         own = (f for f in self._fronts if f.router_id == router_id and not f.replaced)
@@ -193,7 +223,8 @@ class Fronts:
     async def _news(self, front: Front, progress: RouterProgress) -> Failure | None:
         if progress.error is not None or not progress.alive:
             return _error(progress)
-        if progress.leaving and front.state is WorkerState.READY:
+        outdated = progress.digest != self._plan.router_digest
+        if (progress.leaving or outdated) and front.state is WorkerState.READY:
             self._succeed(front)
         overdue = self._time.now() - front.since > self._plan.limits.start_timeout_s
         if progress.ready_url is not None and front.state is WorkerState.STARTING:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from baton.clock import Clock, MonotonicClock
+from baton.ids import config_digest
 from baton.settings import Settings
 from cluster.supervision import Limits, Wanted
 
@@ -22,6 +23,8 @@ class Plan:
     limits: Limits
     digest: str
     """A worker with another configuration is not taken."""
+    router_digest: str = ""
+    """A router with other settings is replaced."""
     health_interval_s: float = 1.0
     drain_timeout_s: float = 30.0
     call_timeout_s: float = 10.0
@@ -59,6 +62,7 @@ def plan_of(settings: Settings, digest: str) -> Plan:
         routers=settings.router.routers,
         limits=limits,
         digest=digest,
+        router_digest=config_digest(settings.model_dump()),
         health_interval_s=cluster.health_interval_s,
         drain_timeout_s=cluster.drain_timeout_s,
     )

@@ -44,6 +44,10 @@ class RouterProgress:
     alive: bool = True
     leaving: bool = False
     """Whether a signal told it to leave: it waits for a successor, for a while."""
+    view_version: int = -1
+    """The newest version of the members that it was told; -1 = none yet."""
+    digest: str = ""
+    """`baton.ids.config_digest` of all settings that it runs with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +195,20 @@ class Adopted:
     handle: Handle
 
 
+@dataclass(frozen=True, slots=True)
+class AdoptedRouter:
+    """A router that an earlier controller left running."""
+
+    router_id: RouterId
+    incarnation: int
+    handle: Handle
+
+
 class ActorFactory(Protocol):
     """Whoever can start processes. On cancellation it leaves none behind."""
 
-    async def adopt(self) -> Sequence[Adopted]:
-        """The workers of this cluster that already run; leftover routers are ended."""
+    async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
+        """The workers and routers of this cluster that already run."""
         ...
 
     async def worker(self, placement: Placement) -> Handle:

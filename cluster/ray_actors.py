@@ -19,7 +19,7 @@ from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
 from cluster.leaving import listening
-from cluster.ports import Adopted, Placement
+from cluster.ports import Adopted, AdoptedRouter, Placement
 from cluster.processes import Process, end_for_certain, find, this_host
 
 _log = logging.getLogger(__name__)
@@ -99,19 +99,19 @@ class RayActorFactory:
         self._worker = worker
         self._router = router
 
-    async def adopt(self) -> Sequence[Adopted]:
-        """The workers that are there by name. Other actors of the cluster are ended."""
-        adopted: list[Adopted] = []
+    async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
+        """The workers and routers that are there by name. Those that do not answer are ended."""
+        adopted: list[Adopted | AdoptedRouter] = []
         for name in await asyncio.to_thread(named_actors, self._namespace):
             actor = await asyncio.to_thread(_by_name, name, self._namespace)
             if actor is None:
                 continue
-            placement = _parsed(name)
-            where = None if placement is None else await _where_or_none(actor, name)
-            if placement is None or where is None:
+            where = await _where_or_none(actor, name)
+            found = None if where is None else _parsed(name, RayHandle(actor, name, where))
+            if found is None:
                 await _kill(actor, name)
             else:
-                adopted.append(Adopted(placement, RayHandle(actor, name, where)))
+                adopted.append(found)
         return adopted
 
     async def worker(self, placement: Placement) -> RayHandle:
@@ -284,9 +284,12 @@ def _worker_name(placement: Placement) -> str:
     return f"worker:{placement.worker_id}:{placement.incarnation}:{placement.core_index}"
 
 
-def _parsed(name: str) -> Placement | None:
+def _parsed(name: str, handle: RayHandle) -> Adopted | AdoptedRouter | None:
     match name.split(":"):
         case ["worker", worker_id, incarnation, core]:
             role = Role(worker_id.partition("-")[0])
-            return Placement(WorkerId(worker_id), role, int(incarnation), int(core))
+            placement = Placement(WorkerId(worker_id), role, int(incarnation), int(core))
+            return Adopted(placement, handle)
+        case ["router", router_id, incarnation]:
+            return AdoptedRouter(RouterId(router_id), int(incarnation), handle)
     return None

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason
-from baton.ids import RouterId
+from baton.ids import RouterId, config_digest
 from baton.log import configure_logging
 from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
@@ -54,6 +54,7 @@ class RouterProcess:
 
     def __init__(self, settings_dump: Mapping[str, Any], router_id: str, digest: str) -> None:
         self._settings = resolved(Settings.model_validate(settings_dump))
+        self._settings_digest = config_digest(settings_dump)
         # A restarted router is a new one to the workers.
         self._identity = Identity(RouterId(f"{router_id}-{os.getpid()}"), digest)
         self._loop = LoopThread("router")
@@ -67,7 +68,7 @@ class RouterProcess:
         self._offer: Offer | None = None
         self._doorway: Doorway | None = None
         self._withdrawn = False
-        self._leaving = False
+        self._leaving = self._refuses = False
         self._asked_at = time.monotonic()
 
     # -- called by the controller
@@ -79,7 +80,15 @@ class RouterProcess:
     def progress(self) -> RouterProgress:
         self._asked_at = time.monotonic()
         alive = self._error is None
-        return RouterProgress(self._url, self._error, alive, self._leaving)
+        return RouterProgress(
+            self._url,
+            self._error,
+            alive,
+            # One that refuses clients cannot be made to take them again.
+            self._leaving or self._withdrawn or self._refuses,
+            -1 if self._view is None else self._view.version,
+            self._settings_digest,
+        )
 
     def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
         self._routers = routers
@@ -89,6 +98,7 @@ class RouterProcess:
         return {} if self._heart is None else self._heart.status()
 
     def drain(self, timeout_s: float) -> None:
+        self._refuses = True
         if self._heart is not None:
             self._loop.call(self._heart.drain)
 

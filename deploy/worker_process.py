@@ -95,7 +95,8 @@ class WorkerProcess:
             alive=self._error is None,
             accused=() if report is None else report.accused[:_ACCUSED_MAX],
             worn_out=self._worn_out(report),
-            leaving=self._leaving,
+            # One that refuses requests cannot be made to take them again.
+            leaving=self._leaving or self._draining is not None,
         )
 
     def peers_dead(self, agents: Sequence[str]) -> None:

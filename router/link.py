@@ -7,6 +7,7 @@ notices that the other end is gone, and says so once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
@@ -49,7 +50,10 @@ class _Stream:
     """One connection: a hello and what was sent go down in order, frames come up."""
 
     def __init__(self, identity: Identity, limits: LinkLimits) -> None:
-        self._queue: asyncio.Queue[pb.RouterMessage] = asyncio.Queue(limits.queued_messages_max)
+        self._queue: asyncio.Queue[pb.RouterMessage | None] = asyncio.Queue(
+            limits.queued_messages_max
+        )
+        """None: there is nobody to send to any more."""
         self._queue.put_nowait(hello_message(identity))
         self._call: _Call | None = None
         self._overflowed = False
@@ -85,6 +89,9 @@ class _Stream:
             raise
         finally:
             call.cancel()
+            # Whoever waits for messages would be destroyed in it. On a full queue nobody waits.
+            with contextlib.suppress(asyncio.QueueFull):
+                self._queue.put_nowait(None)
 
     def _open(self, stub: pb_grpc.WorkerStub) -> _Call:
         # The stub's types know blocking channels only.
@@ -97,8 +104,8 @@ class _Stream:
         self._sequence = sequence
 
     async def _messages(self) -> AsyncIterator[pb.RouterMessage]:
-        while True:
-            yield await self._queue.get()
+        while (message := await self._queue.get()) is not None:
+            yield message
 
 
 class WorkerLink:

@@ -1,6 +1,7 @@
 """The link over real gRPC: order, loss told once, reconnects, bounds."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 
 import grpc
@@ -122,6 +123,21 @@ async def test_a_worker_that_dies_and_comes_back_is_found_again(worker, heard, l
     await worker.start()
     await until(lambda: len(heard.frames) == 2)
     assert len(heard.lost) == 1
+
+
+async def test_the_end_of_a_worker_leaves_nobody_waiting(worker, heard, link) -> None:
+    """gRPC's own task would wait for messages for ever, and complain when it is destroyed."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    await until(lambda: heard.frames)
+    await worker.stop()
+    await until(lambda: heard.lost)
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        gc.collect()
+    waiting = [str(task.get_coro()) for task in asyncio.all_tasks()]
+    assert not [task for task in waiting if "_consume_request_iterator" in task], waiting
+    assert complaints == []
 
 
 async def test_a_refused_link_was_never_up(worker, heard) -> None:

@@ -10,7 +10,14 @@ from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan, Time
-from cluster.ports import Adopted, Placement, RouterProgress, RouterRow, StartProgress
+from cluster.ports import (
+    Adopted,
+    AdoptedRouter,
+    Placement,
+    RouterProgress,
+    RouterRow,
+    StartProgress,
+)
 from cluster.processes import Process
 from cluster.supervision import Limits, Wanted
 from tests.unit.cluster.samples import DIGEST, info
@@ -94,10 +101,10 @@ class FakeFactory:
         self.placements: list[Placement] = []
         self.fail: list[BatonError | StartupError] = []
         self.fail_routers: list[BatonError | StartupError] = []
-        self.left: list[Adopted] = []
+        self.left: list[Adopted | AdoptedRouter] = []
         self.digest = DIGEST
 
-    async def adopt(self) -> Sequence[Adopted]:
+    async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
         return self.left
 
     async def worker(self, placement: Placement) -> FakeHandle:
