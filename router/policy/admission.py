@@ -9,7 +9,8 @@ another's flood, and nobody who was let in is sent away again. Everybody else is
 to ask again. A tenant's own limits come before all that.
 
 Shares are of the queue rather than of a rate: what an idle tenant leaves is used, and short queues
-keep workers as busy as long ones. Pure: time comes as readings of one clock. Nothing is kept of a
+keep workers as busy as long ones. A burst of a tenant that had less than its share lately may be
+above it for a moment. Pure: time comes as readings of one clock. Nothing is kept of a
 request that is refused.
 """
 
@@ -30,6 +31,8 @@ WAIT_SHARE_MIN = 0.25
 """Of the promise: what a prompt may wait that would break the promise on an idle cluster too."""
 PASS_STRETCHES = 2.0
 """So many times longer than typical a request may be that was let in before it was read."""
+BURST_STRETCH = 1.25
+"""So many times the promise a tenant that has had less than its share may wait, as predicted."""
 SLOW_HOLDS_S = 0.1
 """For so long a batch that was found too slow, or without room, is taken for the same."""
 
@@ -170,6 +173,7 @@ class Admission:
             one.let_in_at, one.due_s = now, self._wait_s(one, expected) + expected.own_s
             one.work_s, one.kept = expected.work_s, True
             one.account.work.add(expected.work_s)
+            one.account.had.add(expected.work_s, now)
             self._kept[one.priority].add(expected.work_s)
         return refusal
 
@@ -231,12 +235,14 @@ class Admission:
         if expected.own_s <= PASS_STRETCHES * one.passed_s:
             # To read it cost more than to refuse it now could save.
             return None
-        late_s = self._late_s(one, expected, wait_s, shed_at * expected.ttft_promise_s)
+        late_s = self._late_s(one, expected, wait_s, shed_at * expected.ttft_promise_s, now)
         if late_s > 0:
             return self._refusal("The cluster could not begin to answer in time.", late_s)
         return None
 
-    def _late_s(self, one: _Inside, expected: Expected, wait_s: float, limit_s: float) -> float:
+    def _late_s(
+        self, one: _Inside, expected: Expected, wait_s: float, limit_s: float, now: float
+    ) -> float:
         """Seconds by which the queue is too long for it; 0 or less: it is not."""
         margin_s = min(self._error.margin_s, (1 - WAIT_SHARE_MIN) * limit_s)
         room_s = max(limit_s - margin_s - expected.own_s, WAIT_SHARE_MIN * limit_s)
@@ -244,7 +250,11 @@ class Admission:
         shares = self._accounts.shares(one.account, room_s * workers)
         if shares.within(expected.work_s):
             return 0.0
-        return wait_s - room_s + shares.left_by_others_s / workers
+        wait_s += shares.left_by_others_s / workers
+        early = wait_s + expected.own_s <= BURST_STRETCH * limit_s
+        if early and self._accounts.within_rate(one.account, expected.work_s, workers, now):
+            return 0.0
+        return wait_s - room_s
 
     def _wait_s(self, one: _Inside, expected: Expected) -> float:
         """What goes before it: those of lower priority do not."""

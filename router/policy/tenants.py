@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from baton.errors import Reason
 from router.policy.buckets import MinuteBucket
+from router.policy.drain_rate import MEMORY_S, Lately
 from router.policy.types import Refusal
 
 _NEW_SHARE = 0.1
@@ -105,6 +106,8 @@ class Account:
         """Of those: their prompts and expected answers."""
         self.work = Work()
         """Of those: prompts that are let in and not computed."""
+        self.had = Lately()
+        """Seconds of prompts that were let in."""
         self.typical = Typical()
         self._limits = (
             (MinuteBucket(rules.requests_per_minute), f"{rules.requests_per_minute:.0f} requests"),
@@ -174,6 +177,14 @@ class Accounts:
         others = (a for a in self._active.values() if a is not account)
         left_s = sum(max(due[a.name] - a.work.seconds, 0.0) for a in others)
         return Shares(due[account.name], account.work, left_s, alone=len(due) == 1)
+
+    def within_rate(self, account: Account, work_s: float, workers: int, now: float) -> bool:
+        """Whether a tenant has had less than its share of what so many workers compute.
+
+        Somebody whose requests come in bursts may be above its share of the queue all the same.
+        """
+        due = self._due(account, workers * MEMORY_S)
+        return len(due) > 1 and account.had.amount(now) + work_s <= due[account.name]
 
     def within_tokens(self, account: Account, tokens: int) -> bool:
         """Whether this tenant's part of the KV under way is within its share.
