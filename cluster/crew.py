@@ -10,7 +10,7 @@ from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
 from baton.messages import WorkerInfo, WorkerState
 from cluster.deaths import Deaths, Doubt
-from cluster.jobs import Failure, Jobs, end_gently, first_end, is_late
+from cluster.jobs import Failure, Jobs, end_gently, failure_of, first_end, is_late
 from cluster.membership import (
     DrainAsked,
     Event,
@@ -93,6 +93,15 @@ class Crew:
             raise BatonError(Reason.DRAINING, f"{worker_id} is {row.state.value}, not ready")
         self._asked.add((worker_id, row.incarnation))
         return row.incarnation
+
+    @property
+    def wanted(self) -> Wanted:
+        """Who should be there."""
+        return self._wanted
+
+    def scale(self, wanted: Wanted) -> None:
+        """From the next step on other workers should be there, or in other pools."""
+        self._wanted = wanted
 
     @property
     def complete(self) -> bool:
@@ -224,7 +233,7 @@ class Crew:
 
     def _news(self, row: Row, progress: StartProgress) -> _Events:
         if progress.error is not None or not progress.alive:
-            return (self._died(row.worker_id, row.incarnation, _error(progress)),)
+            return (self._died(row.worker_id, row.incarnation, failure_of(progress.error)),)
         if progress.ready is None:
             starting = row.state is WorkerState.STARTING
             news = self._progressed(row.worker_id, row.incarnation, progress.phase)
@@ -255,7 +264,8 @@ class Crew:
 
     def _lend(self) -> None:
         if self._wanted.slots():
-            self._apply(lendings(self.table, self._asked, self._time.now()))
+            own = dict(self._wanted.roles)
+            self._apply(lendings(self.table, self._asked, self._time.now(), own))
 
     async def _give_notice(self) -> None:
         version, until = self.table.version, self._time.now() + _NOTICE_S
@@ -338,11 +348,3 @@ class Crew:
 
     def _died(self, worker_id: WorkerId, incarnation: int, error: Failure) -> WorkerDied:
         return WorkerDied(worker_id, incarnation, error.message, self._time.now(), error.to_wire())
-
-
-def _error(progress: StartProgress) -> Failure:
-    if progress.error is None:
-        return BatonError(Reason.ENGINE_FAILED, "its engine died")
-    if "fault" in progress.error:
-        return StartupError.from_wire(progress.error)
-    return BatonError.from_wire(progress.error)

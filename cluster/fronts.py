@@ -15,7 +15,7 @@ from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
 from cluster.front import Front
-from cluster.jobs import Failure, Jobs, end_gently, is_late, wait_drained
+from cluster.jobs import Failure, Jobs, end_gently, failure_of, is_late, wait_drained
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, AdoptedRouter, Handle, RouterProgress, RouterRow
 from cluster.supervision import backoff_s, heals
@@ -222,7 +222,7 @@ class Fronts:
 
     async def _news(self, front: Front, progress: RouterProgress) -> Failure | None:
         if progress.error is not None or not progress.alive:
-            return _error(progress)
+            return failure_of(progress.error)
         outdated = progress.digest != self._plan.router_digest
         if (progress.leaving or outdated) and front.state is WorkerState.READY:
             self._succeed(front)
@@ -316,11 +316,3 @@ class Fronts:
 
     def _enter(self, front: Front, state: WorkerState, detail: str) -> None:
         front.state, front.detail, front.since = state, detail, self._time.now()
-
-
-def _error(progress: RouterProgress) -> Failure:
-    if progress.error is None:
-        return BatonError(Reason.INTERNAL, "it died")
-    if "fault" in progress.error:
-        return StartupError.from_wire(progress.error)
-    return BatonError.from_wire(progress.error)

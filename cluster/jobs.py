@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from baton.errors import BatonError, Reason, StartupError
@@ -26,6 +26,13 @@ Failure = BatonError | StartupError
 def is_late(error: Failure) -> bool:
     """Whether this only means that no answer came in time."""
     return isinstance(error, BatonError) and error.reason is Reason.DEADLINE_EXCEEDED
+
+
+def failure_of(error: Mapping[str, str] | None) -> Failure:
+    """What a process says of its own end, from the wire form of its error."""
+    if error is None:
+        return BatonError(Reason.ENGINE_FAILED, "it died without a word")
+    return StartupError.from_wire(error) if "fault" in error else BatonError.from_wire(error)
 
 
 class Jobs(Generic[_Result]):

@@ -33,6 +33,8 @@ class Wanted:
 
     prefill: int
     decode: int
+    roles: tuple[tuple[WorkerId, Role], ...] = ()
+    """Those of them that work in the other pool."""
 
     def slots(self) -> tuple[tuple[WorkerId, Role], ...]:
         """The workers that should exist. Their ids never change: they are places, not processes."""

@@ -1,5 +1,7 @@
 """Who stands in for the last decode worker, from when until when."""
 
+from collections.abc import Mapping
+
 from baton.ids import WorkerId
 from baton.messages import Role
 from cluster.membership import (
@@ -29,8 +31,13 @@ def cluster(*names: WorkerId) -> Table:
     return table
 
 
-def lent(table: Table, *asked: tuple[WorkerId, int], now: float = 2.0) -> Table:
-    for event in lendings(table, asked, now):
+def lent(
+    table: Table,
+    *asked: tuple[WorkerId, int],
+    now: float = 2.0,
+    own: Mapping[WorkerId, Role] | None = None,
+) -> Table:
+    for event in lendings(table, asked, now, own or {}):
         table = apply(table, event)
     check_invariants(table)
     return table
@@ -87,3 +94,29 @@ def test_late_news_of_a_loan_changes_nothing() -> None:
     table = apply(cluster(P), WorkerDied(P, 1, "killed", 1.0))
     table = apply(table, WorkerPlaced(P, Role.PREFILL, 2, 0, 2.0))
     assert apply(table, RoleLent(P, 1, Role.DECODE, 3.0)) is table
+
+
+def test_a_worker_works_where_it_is_told_and_goes_back() -> None:
+    table = lent(cluster(P, P1, D), own={P: Role.DECODE})
+    assert roles(table) == {P: Role.DECODE, P1: Role.PREFILL, D: Role.DECODE}
+    assert lendings(table, (), 3.0, {P: Role.DECODE}) == ()
+    assert roles(lent(table, now=SEEN_AFTER_S)) == {
+        P: Role.PREFILL,
+        P1: Role.PREFILL,
+        D: Role.DECODE,
+    }
+    away = lent(cluster(P, D, D1), own={D: Role.PREFILL}, now=SEEN_AFTER_S)
+    assert roles(away) == {P: Role.PREFILL, D: Role.PREFILL, D1: Role.DECODE}
+
+
+def test_nobody_stands_in_where_another_worker_decodes_for_good() -> None:
+    table = lent(cluster(P, P1, D), own={P: Role.DECODE}, now=SEEN_AFTER_S + 1)
+    table = apply(table, DrainAsked(D, 1, 7.0))
+    assert lendings(table, (), 8.0, {P: Role.DECODE}) == ()
+
+
+def test_the_last_that_decodes_has_a_stand_in_whatever_it_was_started_for() -> None:
+    own = {P: Role.DECODE}
+    table = lent(cluster(P, P1), own=own, now=SEEN_AFTER_S + 1)
+    table = lent(apply(table, DrainAsked(P, 1, 7.0)), now=8.0, own=own)
+    assert roles(table)[P1] is Role.DECODE
