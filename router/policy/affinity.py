@@ -107,6 +107,8 @@ class Prompt(NamedTuple):
     left_s: float
     known_tokens: int = 0
     """A match up to here says nothing: the whole pool shares it."""
+    block_tokens: int = 1
+    """What one counts for in the levels."""
 
 
 class Candidate(NamedTuple):
@@ -119,18 +121,24 @@ class Candidate(NamedTuple):
     cost_s: float
 
 
+_Weighed = tuple[int, float, float, float, float]
+"""The fields of a `Candidate`."""
+
+
 class Choice(NamedTuple):
     """The explanation record of one decision."""
 
     worker: int
     why: Why
     price: float
-    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    """The one that was taken."""
+    weighed: Sequence[_Weighed]
 
     @property
-    def chosen(self) -> Candidate:
-        """The one that was taken."""
-        return next(c for c in self.candidates if c.worker == self.worker)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All that were weighed; made when somebody asks why, which few do."""
+        return tuple(map(Candidate._make, self.weighed))
 
 
 def price(queue_s: Sequence[float], open_mask: int, rules: Rules, *, exact: bool) -> float:
@@ -145,7 +153,7 @@ def price(queue_s: Sequence[float], open_mask: int, rules: Rules, *, exact: bool
     mean_s = sum(queues) / (workers or 1)
     if not exact:
         return min(rules.price_per_slo * mean_s / rules.slo_s, _PRICE_MAX)
-    busy_s = min(mean_s, _IDLE_FACTOR * min(queues, default=0.0))
+    busy_s = min(mean_s, _IDLE_FACTOR * min(queues)) if queues else 0.0
     return min(rules.price_min_exact + rules.price_per_slo * busy_s / rules.slo_s, _PRICE_MAX)
 
 
@@ -162,17 +170,18 @@ def choose(
         guessed = not held
     if not weighed:
         return None
-    best = min(weighed, key=_by_cost)
-    if best.ttft_s > prompt.left_s * rules.slo_share:
+    best, limit_s = min(weighed, key=_by_cost), prompt.left_s * rules.slo_share
+    if best[_TTFT_S] > limit_s:
         soonest = min(weighed, key=_by_ttft)
-        if soonest.ttft_s <= prompt.left_s * rules.slo_share:
-            return Choice(soonest.worker, Why.SLO, at_price, tuple(weighed))
-    return Choice(best.worker, _why(best, weighed, guessed), at_price, tuple(weighed))
+        if soonest[_TTFT_S] <= limit_s:
+            return Choice(soonest[0], Why.SLO, at_price, Candidate(*soonest), weighed)
+    why = _why(best, weighed, guessed)
+    return Choice(best[0], why, at_price, Candidate(*best), weighed)
 
 
 def whom_to_ask(homes: Sequence[int], choice: Choice, most: int = 6) -> tuple[int, ...]:
     """The homes, where every router's requests for this prefix are, then the cheapest others."""
-    cheapest = (c.worker for c in sorted(choice.candidates, key=_by_cost))
+    cheapest = (worker for worker, *_ in sorted(choice.weighed, key=_by_cost))
     return tuple(dict.fromkeys([*homes, *cheapest]))[:most]
 
 
@@ -192,11 +201,13 @@ def choose_answered(
         mask |= 1 << worker
     asked = Pool(queue_s, pool.curves, mask & pool.open_mask, fresh=True)
     found = tuple(sorted(((t, m) for t, m in levels.items() if t), reverse=True))
-    return choose(prompt, asked, found, rules, Reuse(), at_price)
+    return choose(prompt._replace(block_tokens=1), asked, found, rules, Reuse(), at_price)
 
 
-_by_cost = itemgetter(Candidate._fields.index("cost_s"), Candidate._fields.index("queue_s"))
-_by_ttft = itemgetter(Candidate._fields.index("ttft_s"), Candidate._fields.index("queue_s"))
+_CACHED_TOKENS, _QUEUE_S, _TTFT_S, _COST_S = 1, 2, 3, 4
+_cached_tokens = itemgetter(_CACHED_TOKENS)
+_by_cost = itemgetter(_COST_S, _QUEUE_S)
+_by_ttft = itemgetter(_TTFT_S, _QUEUE_S)
 
 
 @lru_cache(maxsize=1024)
@@ -212,14 +223,18 @@ _Stake = tuple[int, float, float]
 def _known(prompt: Prompt, pool: Pool, levels: Levels) -> list[_Stake]:
     """The least loaded of each of the longest matches, and the least loaded of the rest."""
     queue_s, _, rest, _ = pool
-    tokens, known = prompt.tokens, prompt.known_tokens
+    tokens, _, _, known, size = prompt
     found: list[_Stake] = []
-    for matched, mask in levels[:_LEVELS_MAX]:
+    for count, mask in levels[:_LEVELS_MAX]:
         # No worker is in two levels.
         if there := mask & rest:
             rest ^= there
+            matched = count * size
             cached = (matched if matched < tokens else tokens) if matched > known else 0
-            found.append((_least_loaded(queue_s, there, 1)[0], cached, 0.0))
+            # One worker, as most matches have, is the least loaded of its own.
+            alone = not there & (there - 1)
+            worker = there.bit_length() - 1 if alone else _least_loaded(queue_s, there, 1)[0]
+            found.append((worker, cached, 0.0))
     if rest:
         held = _held(prompt, levels[_LEVELS_MAX:])
         idle = _home_first(_least_loaded(queue_s, rest, _IDLE_CONSIDERED), prompt.homes, pool, rest)
@@ -252,20 +267,20 @@ def _hoped(prompt: Prompt, pool: Pool, levels: Levels, held: Levels, reuse: Reus
 
 
 def _cached(worker: int, held: Levels) -> int:
-    return next((tokens for tokens, mask in held if mask >> worker & 1), 0)
+    for tokens, mask in held:
+        if mask >> worker & 1:
+            return tokens
+    return 0
 
 
 def _least_loaded(queue_s: Sequence[float], mask: int, most: int) -> list[int]:
     """So many workers of a mask, the first positions among equals."""
-    if not mask & (mask - 1):
-        # One worker at most, as most matches have.
-        return [mask.bit_length() - 1] if mask else []
     count = mask.bit_count()
     if count <= most:
         return _few(mask)
     found: list[int] = []
     if count * 2 > len(queue_s):
-        # Taking the pool's least loaded until enough are in the mask beats a sort.
+        # Taking the pool's least until enough are in the mask: processors mispredict a sort.
         left = list(queue_s)
         while (least_s := min(left)) < _NEVER:
             worker = left.index(least_s)
@@ -281,22 +296,20 @@ def _few(mask: int) -> list[int]:
     """The positions in a mask that is not worth remembering."""
     found: list[int] = []
     while mask:
-        worker = (mask & -mask).bit_length() - 1
-        found.append(worker)
-        mask ^= 1 << worker
+        lowest = mask & -mask
+        found.append(lowest.bit_length() - 1)
+        mask ^= lowest
     return found
 
 
 def _held(prompt: Prompt, levels: Levels) -> Levels:
     """Matches that say something, in tokens cut to the prompt."""
-    tokens, known = prompt.tokens, prompt.known_tokens
-    return tuple([(t if t < tokens else tokens, m) for t, m in levels if t > known])
+    tokens, _, _, known, size = prompt
+    return tuple([(min(n * size, tokens), m) for n, m in levels if n * size > known])
 
 
-def _weigh(
-    stakes: Iterable[_Stake], prompt: Prompt, pool: Pool, at_price: float
-) -> list[Candidate]:
-    weighed = []
+def _weigh(stakes: Iterable[_Stake], prompt: Prompt, pool: Pool, at_price: float) -> list[_Weighed]:
+    weighed = list[_Weighed]()
     queues_s, curves, _, _ = pool
     tokens, each = prompt.tokens, 1 + at_price
     for worker, cached, lost in stakes:
@@ -305,7 +318,7 @@ def _weigh(
         # PrefillCurve.seconds, written out: this runs a dozen times per decision.
         work_s = fixed_s + new * (token_s + pair_s * (cached + new / 2))
         cost_s = queue_s + each * (work_s + token_s * lost)
-        weighed.append(Candidate(worker, cached, queue_s, queue_s + work_s, cost_s))
+        weighed.append((worker, cached, queue_s, queue_s + work_s, cost_s))
     return weighed
 
 
@@ -326,11 +339,11 @@ def _expected(
     return max(cached, hoped), lost
 
 
-def _why(best: Candidate, weighed: Sequence[Candidate], guessed: bool) -> Why:
+def _why(best: _Weighed, weighed: Sequence[_Weighed], guessed: bool) -> Why:
     if len(weighed) == 1:
         return Why.ONLY
-    warmest = max([c.cached_tokens for c in weighed])
-    if best.cached_tokens < warmest:
+    warmest = max(map(_cached_tokens, weighed))
+    if best[_CACHED_TOKENS] < warmest:
         return Why.CHEAPER
     if not warmest:
         return Why.LEAST_LOADED

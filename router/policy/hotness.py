@@ -54,24 +54,19 @@ class Hotness:
         """
         if not keys:
             raise ValueError("a prompt shorter than one block has no routing key")
-        path = self._path(keys)
-        self._remember(path)
-        key, bound = path[-1], 2 / self._workers
-        share = self._counts[key] / max(len(self._recent), _SAMPLES_MIN)
-        blocks, copies = min(BLOCKS_MIN, len(keys)) + len(path) - 1, 2
-        if share > bound:
-            self._split.add(key)
-            if blocks == min(len(keys), BLOCKS_MAX):
-                copies = min(self._workers, 1 + int(share * self._workers))
-        return RoutingKey(key, blocks, share, copies)
-
-    def _path(self, keys: Sequence[int]) -> tuple[int, ...]:
-        """The keys from the shortest routing key to the one in force."""
         last, split = min(len(keys), BLOCKS_MAX), self._split
         first = depth = min(BLOCKS_MIN, last)
         while depth < last and keys[depth - 1] in split:
             depth += 1
-        return tuple(keys[first - 1 : depth])
+        # From the shortest routing key to the one in force.
+        self._remember(tuple(keys[first - 1 : depth]))
+        key, copies = keys[depth - 1], 2
+        share = self._counts[key] / max(len(self._recent), _SAMPLES_MIN)
+        if share > 2 / self._workers:
+            split.add(key)
+            if depth == last:
+                copies = min(self._workers, 1 + int(share * self._workers))
+        return RoutingKey(key, depth, share, copies)
 
     def _remember(self, path: tuple[int, ...]) -> None:
         recent, counts = self._recent, self._counts

@@ -202,14 +202,11 @@ class PrefillDesk:
     def _choose(
         self, request: Request, state: State, now: float, at_price: float | None = None
     ) -> Choice | None:
-        rules, size = self._rules.rules, request.block_tokens
         if at_price is None:
             at_price = self._price(state)
-        levels = tuple([(count * size, mask) for count, mask in self._match(request.blocks)])
-        prompt = self._prompt(request, now)
-        return affinity.choose(
-            prompt, self._pool(state), levels, rules, self.reuse.expected, at_price
-        )
+        prompt, pool = self._prompt(request, now), self._pool(state)
+        levels, reuse = self._match(request.blocks), self.reuse.expected
+        return affinity.choose(prompt, pool, levels, self._rules.rules, reuse, at_price)
 
     def _price(self, state: State) -> float:
         return affinity.price(state.queue_s, state.open_mask, self._rules.rules, exact=state.fresh)
@@ -218,8 +215,8 @@ class PrefillDesk:
         return Pool(state.queue_s, self._curves, state.open_mask, state.fresh)
 
     def _prompt(self, request: Request, now: float) -> Prompt:
-        left_s = request.due_s - now
-        return Prompt(request.tokens, request.homes, left_s, request.known_tokens)
+        left_s, size = request.due_s - now, request.block_tokens
+        return Prompt(request.tokens, request.homes, left_s, request.known_tokens, size)
 
 
 class ReuseMeter:

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import xxhash
+from xxhash import xxh64_intdigest
 
 VIRTUAL_NODES = 512
 """Points of a worker on each ring: the arcs of one worker then sum up to 1/n within about 5 %."""
@@ -30,8 +30,8 @@ class Ring:
 
     def start(self, key: bytes) -> int:
         """The index of the first point at or after the key's."""
-        at = bisect_left(self.points, xxhash.xxh64_intdigest(key, seed=self.seed))
-        return at if at < len(self.points) else 0
+        points = self.points
+        return bisect_left(points, xxh64_intdigest(key, self.seed)) % len(points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def at_slots(
 
 def _ring(ids: tuple[str | None, ...], seed: int, virtual_nodes: int) -> Ring:
     points = sorted(
-        (xxhash.xxh64_intdigest(f"{worker}#{node}", seed=seed), worker, position)
+        (xxh64_intdigest(f"{worker}#{node}", seed), worker, position)
         for position, worker in enumerate(ids)
         if worker is not None
         for node in range(virtual_nodes)

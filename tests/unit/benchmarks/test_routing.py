@@ -1,11 +1,12 @@
 """The benchmark's shell, its bookkeeping, and what it writes."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
-from benchmarks import routing, routing_r1, routing_report, routing_sweeps
+from benchmarks import routing, routing_costs, routing_r1, routing_report, routing_sweeps
 from benchmarks.routing_baselines import RULES
 from benchmarks.routing_runs import BLIND, FRESH, Load, Runs, interval, mean, requests_of
 from simulator.reference import Score
@@ -89,6 +90,24 @@ def test_an_interval_is_students():
     assert interval([0.5]) == 0
     assert interval([0.4, 0.5, 0.6]) == pytest.approx(4.30 * 0.1 / 3**0.5)
     assert mean([score(0.5), score(0.7)]).of("ttft_p90_s") == 2.0
+
+
+def test_what_a_decision_takes_is_the_median_of_the_fastest_rounds():
+    quiet = [routing_costs._Times([5.0, 7.0], [], [], 1.0) for _ in range(10)]
+    interrupted = routing_costs._Times([5.0, 70.0], [], [], 1.0)
+    slow = [routing_costs._Times([9.0, 14.0], [], [], 1.0) for _ in range(22)]
+    assert routing_costs._typical([*slow, interrupted, *quiet]) == [5.0, 7.0]
+
+
+def test_every_round_makes_the_same_decisions_for_different_prompts(monkeypatch):
+    monkeypatch.setattr(routing_costs, "_SESSIONS", 20)
+    decider, seen = routing_costs._Decider(random.Random(0)), []
+    decide = decider._decide
+    monkeypatch.setattr(decider, "_decide", lambda blocks: (seen.append(blocks), decide(blocks)))
+    times = [decider.round() for _ in range(2)]
+    assert seen[:20] == seen[20:]
+    assert len(set(seen)) == 20
+    assert [len(t.cpu_us) for t in times] == [20, 20]
 
 
 def test_one_change_of_membership_moves_few_keys():

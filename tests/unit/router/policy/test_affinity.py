@@ -42,6 +42,21 @@ def test_the_warmest_wins_until_its_queue_costs_more_than_it_saves() -> None:
     assert chosen(prompt(), pool(0.0, 1.7), levels, at_price=2.0).worker == 1
 
 
+def test_levels_may_count_blocks_and_the_explanation_has_all_that_were_weighed() -> None:
+    there, levels = pool(0.0, 0.5, 0.1), ((500, 0b10), (40, 0b01))
+    for fresh in (True, False):
+        there = there._replace(fresh=fresh)
+        tokens = tuple((16 * count, mask) for count, mask in levels)
+        choice = chosen(prompt()._replace(block_tokens=16), there, levels)
+        assert choice == chosen(prompt(), there, tokens)
+        assert choice.chosen in choice.candidates
+        assert choice.chosen == min(choice.candidates, key=lambda c: c.cost_s)
+    answered = choose_answered(
+        prompt()._replace(block_tokens=16), [(1, 0.0, 8_000)], there, RULES, 1
+    )
+    assert answered.chosen.cached_tokens == 8_000
+
+
 def test_between_equals_the_less_loaded() -> None:
     assert chosen(prompt(), pool(0.3, 0.2, 0.1), ((8_000, 0b011),)).worker == 1
     choice = chosen(prompt(), pool(0.3, 0.2, 0.1))
