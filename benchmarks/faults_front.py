@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutputs, FinishReason
@@ -61,3 +61,8 @@ class Front:
             return ()
         stream.broken.append(time.monotonic())
         return tuple(stream.tokens)
+
+    def counter(self, request_id: RequestId) -> Callable[[], int]:
+        """Counts them."""
+        stream = self.streams.get(request_id)
+        return int if stream is None else lambda: len(stream.tokens)

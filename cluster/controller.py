@@ -23,7 +23,8 @@ from cluster.fronts import Fronts
 from cluster.jobs import first_end
 from cluster.membership import view
 from cluster.plan import Plan, Time, real_time
-from cluster.ports import ActorFactory, Adopted, AdoptedRouter, RouterRow
+from cluster.ports import ActorFactory, Adopted, AdoptedRouter, RouterRow, ScalingRow
+from cluster.scaler import Keeper, Scaler
 
 _log = logging.getLogger(__name__)
 _WORKER_DRAIN_MIN_S = 2.0
@@ -40,6 +41,7 @@ class ClusterStatus:
     view: ClusterView
     routers: tuple[RouterRow, ...]
     url: str | None
+    scaling: ScalingRow | None = None
 
 
 OnChange = Callable[[ClusterStatus], None]
@@ -57,6 +59,7 @@ class Controller:
         plan: Plan,
         on_change: OnChange,
         time: Time | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._factory = factory
         self._plan = plan
@@ -68,6 +71,7 @@ class Controller:
         self.crew = Crew(factory, plan, self._time)
         self.fronts = Fronts(factory, plan, self._time)
         self.crew.told = self.fronts.told
+        self.scaler = Scaler(self.crew, self.fronts, plan, self._time, keeper)
 
     async def run(self) -> None:
         """Starts the cluster, keeps it, and stops it when asked; then no process is left.
@@ -96,27 +100,34 @@ class Controller:
 
     async def kill(self) -> None:
         """Ends every process at once. `run` must have ended or been cancelled."""
+        await self.scaler.aclose()
         await asyncio.gather(self.fronts.kill(), self.crew.kill())
 
     async def step(self) -> None:
         """One turn of the loop; waits for nothing but the end of what it has to replace."""
         await self.crew.step()
-        await self.fronts.step(view(self.crew.table))
+        await self.scaler.step()
+        await self.fronts.step(view(self.crew.table), self.scaler.row)
         self._show(self._phase())
 
     async def wait(self, wait_s: float) -> None:
         """Until something happened, at most `wait_s`."""
-        await first_end((*self.crew.tasks, *self.fronts.tasks), wait_s, self._time)
+        tasks = (*self.crew.tasks, *self.fronts.tasks, *self.scaler.tasks)
+        await first_end(tasks, wait_s, self._time)
 
     async def _adopt(self) -> None:
         """Takes over what an earlier controller left. Nobody who serves may notice."""
         found = await self._factory.adopt()
         version = await self.fronts.adopt([a for a in found if isinstance(a, AdoptedRouter)])
         # Routers know the workers already: a view that knows less would end their requests.
-        await self.crew.adopt([a for a in found if isinstance(a, Adopted)], version)
+        workers = [a for a in found if isinstance(a, Adopted)]
+        if workers:
+            await self.scaler.restore()
+        await self.crew.adopt(workers, version)
 
     async def _stop(self) -> None:
         started = self._time.now()
+        await self.scaler.aclose()
         self._show("draining")
         if not await self.fronts.drain(self._plan.drain_timeout_s):
             _log.warning("requests still ran after %s s", self._plan.drain_timeout_s)
@@ -135,7 +146,9 @@ class Controller:
         return "degraded" if self._was_serving else "starting"
 
     def _show(self, phase: str) -> None:
-        status = ClusterStatus(phase, view(self.crew.table), self.fronts.rows, self.fronts.url)
+        status = ClusterStatus(
+            phase, view(self.crew.table), self.fronts.rows, self.fronts.url, self.scaler.row
+        )
         if status != self._shown:
             self._shown = status
             self._on_change(status)

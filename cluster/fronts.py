@@ -14,10 +14,18 @@ from collections.abc import Sequence
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
+from baton.signals import RouterSignals
 from cluster.front import Front
 from cluster.jobs import Failure, Jobs, end_gently, failure_of, is_late, wait_drained
 from cluster.plan import Plan, Time
-from cluster.ports import ActorFactory, AdoptedRouter, Handle, RouterProgress, RouterRow
+from cluster.ports import (
+    ActorFactory,
+    AdoptedRouter,
+    Handle,
+    RouterProgress,
+    RouterRow,
+    ScalingRow,
+)
 from cluster.supervision import backoff_s, heals
 
 _log = logging.getLogger(__name__)
@@ -36,6 +44,7 @@ class Fronts:
         self._ids = tuple(RouterId(f"router-{n}") for n in range(plan.routers))
         self._fronts = [Front(router_id) for router_id in self._ids]
         self._was_complete = False
+        self._scaling: ScalingRow | None = None
 
     @property
     def rows(self) -> tuple[RouterRow, ...]:
@@ -89,11 +98,25 @@ class Fronts:
         by_age = sorted(found, key=lambda one: one.incarnation)
         return max([await self._adopt(one) for one in by_age], default=0)
 
-    async def step(self, view: ClusterView) -> None:
+    async def signals(self) -> tuple[RouterSignals, ...]:
+        """What the serving routers measured; nothing unless all of them say it."""
+        serving = [f.handle for f in self._fronts if f.serves and not f.replaced]
+        call_s = self._plan.call_timeout_s
+        try:
+            said = await asyncio.gather(
+                *(handle.call("signals", timeout_s=call_s) for handle in serving if handle)
+            )
+        except (BatonError, StartupError) as error:
+            _log.info("a router did not say what it measured: %s", error.message)
+            return ()
+        return () if None in said else tuple(said)
+
+    async def step(self, view: ClusterView, scaling: ScalingRow | None = None) -> None:
         """One turn: starts what is due, and takes in what the jobs found out.
 
         Raises StartupError or BatonError when the first start of the cluster has to be given up.
         """
+        self._scaling = scaling
         for front in self._fronts:
             self._next_job(front, view)
         for key, failure in self._jobs.collect():
@@ -201,7 +224,7 @@ class Fronts:
         assert front.handle is not None
         rows, call_s = self.rows, self._plan.call_timeout_s
         try:
-            await front.handle.call("set_view", view, rows, timeout_s=call_s)
+            await front.handle.call("set_view", view, rows, self._scaling, timeout_s=call_s)
         except (BatonError, StartupError) as error:
             return self._unheard(front, error)
         front.told_version, front.told_rows = view.version, rows

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from baton.clock import Clock, MonotonicClock
 from baton.ids import config_digest
 from baton.settings import Settings
+from cluster.scaling.rules import Rules
 from cluster.supervision import Limits, Wanted
 
 Pause = Callable[[float], Awaitable[None]]
@@ -32,6 +33,8 @@ class Plan:
     silence_s: float = 30.0
     """A ready process that answers nothing for this long is taken to be stuck."""
     view_repeat_s: float = 2.0
+    rules: Rules = field(default_factory=Rules)
+    """By which pools are scaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +68,10 @@ def plan_of(settings: Settings, digest: str) -> Plan:
         router_digest=config_digest(settings.model_dump()),
         health_interval_s=cluster.health_interval_s,
         drain_timeout_s=cluster.drain_timeout_s,
+        rules=Rules(
+            settings.scaling,
+            settings.slo,
+            settings.gpus_of(settings.prefill),
+            settings.gpus_of(settings.decode),
+        ),
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from baton.ids import RouterId, WorkerId
 from baton.messages import ClusterView, Role, WorkerInfo, WorkerState
+from baton.signals import RouterSignals
 from cluster.processes import Process
 
 
@@ -62,6 +63,20 @@ class RouterRow:
     pid: int | None
     replaced: bool = False
     """Whether its successor has its place already, and it only serves its last clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRow:
+    """How many workers are wanted, and why."""
+
+    mode: Literal["manual", "auto"]
+    """auto = the scaling law decides."""
+    prefill: int
+    decode: int
+    why: tuple[str, ...] = ()
+    """A sentence for each pool, by the last decision of the law."""
+    lately: tuple[str, ...] = ()
+    """The last changes, each with its time and reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +133,21 @@ class RouterProcess(Protocol):
         """Cheap; asked at every health interval."""
         ...
 
-    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
-        """Replaces the members it may send requests to; an older version is ignored. `routers` is
-        for people who ask this one for the others."""
+    def set_view(
+        self,
+        view: ClusterView,
+        routers: Sequence[RouterRow] = (),
+        scaling: ScalingRow | None = None,
+    ) -> None:
+        """Replaces the members it may send requests to; an older version is ignored. `routers` and
+        `scaling` are for people who ask this one for the rest of the cluster."""
 
     def status(self) -> dict[str, Any]:
         """Counters for people, in what JSON can hold."""
+        ...
+
+    def signals(self) -> RouterSignals | None:
+        """What it measured of the pools a moment ago; None while it starts. Cheap."""
         ...
 
     def drain(self, timeout_s: float) -> None:

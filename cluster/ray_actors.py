@@ -38,6 +38,10 @@ class ActorSpec:
     args: tuple[object, ...] = ()
     cpus: float = 0.0
     gpus: float = 0.0
+    accelerator_type: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    spread: bool = False
+    """Whether the actors of its kind go to as many nodes as there are."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -144,6 +148,9 @@ class RayActorFactory:
             "lifetime": "detached" if self._detached else None,
             "num_cpus": spec.cpus,
             "num_gpus": spec.gpus,
+            "accelerator_type": spec.accelerator_type,
+            "resources": dict(spec.resources),
+            "scheduling_strategy": "SPREAD" if spec.spread else "DEFAULT",
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": _CONCURRENCY,

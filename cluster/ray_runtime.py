@@ -12,6 +12,7 @@ interface, guarded by the token.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import os
 import secrets
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -66,6 +67,8 @@ class RayOptions:
     object_store_mib: int
     cpus: float
     """Logical CPUs that all actors together ask for."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What else they ask for, which a Ray of our own then has."""
 
 
 class RayRuntime:
@@ -112,6 +115,50 @@ class RayRuntime:
         if self._guard is None:
             return []
         return [found for found in descendants(os.getpid()) if found not in self._others]
+
+
+class RayKeeper:
+    """Implements `cluster.scaler.Keeper` in Ray's own store, which outlives a controller and has no
+    other door than this one."""
+
+    def __init__(self, namespace: str) -> None:
+        self._key = f"baton:{namespace}:scaling"
+
+    def load(self) -> str | None:
+        from ray.experimental import internal_kv
+
+        found: bytes | None = internal_kv._internal_kv_get(self._key)  # noqa: SLF001
+        return None if found is None else found.decode()
+
+    def save(self, text: str) -> None:
+        from ray.exceptions import RayError
+        from ray.experimental import internal_kv
+
+        try:
+            internal_kv._internal_kv_put(self._key, text)  # noqa: SLF001
+        except RayError as error:
+            _log.warning("what was decided is not kept: %s", _one_line(error))
+
+
+def check_accelerators(wanted: Mapping[str, str | None]) -> None:
+    """Refuses accelerator types that neither Ray knows nor a node of it has, by setting.
+
+    Call it once Ray is there. Raises StartupError SETTINGS_INVALID: an actor that asks for one
+    would wait for ever.
+    """
+    import ray
+    from ray.util.accelerators import accelerators
+
+    known = {value for name, value in vars(accelerators).items() if name.isupper()}
+    known |= {name.partition(":")[2] for name in ray.cluster_resources() if ":" in name}
+    for setting, name in wanted.items():
+        if name is not None and name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.3)
+            raise StartupError(
+                StartupFault.SETTINGS_INVALID,
+                f"{setting} is {name!r}, which Ray does not know",
+                hint=f"Near to it: {', '.join(near)}." if near else "",
+            )
 
 
 def start_or_join(options: RayOptions) -> RayRuntime:
@@ -171,6 +218,7 @@ def _init_local(options: RayOptions, folder: Path) -> None:
         address="local",
         namespace=options.namespace,
         num_cpus=max(1, round(options.cpus + 0.5)),
+        resources=dict(options.resources),
         include_dashboard=False,
         object_store_memory=options.object_store_mib * 2**20,
         _node_ip_address=options.bind_host,

@@ -27,6 +27,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "explain": commands.explain,
     "story": commands.story,
     "drain": commands.drain,
+    "scale": commands.scale,
     "down": commands.down,
     "config show": commands.config_show,
     "config check": commands.config_check,

@@ -29,6 +29,7 @@ from deploy.explain_text import as_text as explain_text
 from deploy.orders import Orders
 from deploy.parser import SHORTCUTS
 from deploy.rundir import RunDir, RunState, run_dir
+from deploy.scale import answer_text, as_lines, parsed
 from deploy.table import cells_of_page, render
 
 _DOWN_EXTRA_S = 60.0
@@ -107,6 +108,19 @@ def drain(args: argparse.Namespace) -> int:
     names = everybody(page()) if args.all else args.name
     most_s = settings.cluster.drain_timeout_s + settings.engine.start_timeout_s
     drain_all(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
+    return 0
+
+
+def scale(args: argparse.Namespace) -> int:
+    """`baton scale`: sets what is wanted and returns; `baton status` shows how far it is."""
+    counts = parsed(args.counts)
+    if not counts and not args.auto:
+        _, page = get_json(_url(args), "/status")
+        _write("".join(f"{line}\n" for line in as_lines(page.get("scaling"))))
+        return 0
+    orders = Orders(run_dir(_settings(args).cluster.run_dir).orders(_running(args).cluster))
+    answer = orders.give({"do": "scale", "counts": counts, "auto": args.auto})
+    _write(answer_text(answer) + "\n")
     return 0
 
 
@@ -227,6 +241,7 @@ def _show_page(url: str, ready: bool, page: dict[str, Any], *, as_json: bool) ->
         return
     _write(f"{url}: {'ready' if ready else 'not ready'}\n")
     Console().print(render(cells_of_page(page)))
+    _write("".join(f"{line}\n" for line in as_lines(page.get("scaling"))))
 
 
 def _terminate(state: RunState, timeout_s: float) -> int:

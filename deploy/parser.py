@@ -27,6 +27,12 @@ _DRAIN = """examples:
   baton drain decode-0                    it finishes what it has and is started anew
   baton drain --all                       every worker and router in turn: a rolling restart
 """
+_SCALE = """examples:
+  baton scale decode=3                    as many decode workers from now on, whatever comes
+  baton scale prefill=2 decode=5
+  baton scale --auto                      the scaling law decides, within the bounds of `scaling`
+  baton scale                             what is wanted now, and why
+"""
 _CONFIG = """examples:
   baton config show                 what differs from the defaults
   baton config show --all           every setting with its meaning: a file to start from
@@ -65,6 +71,7 @@ def build() -> argparse.ArgumentParser:
     _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
     _story(_add(commands, "story", "tell the life of a request, step by step", _STORY))
     _drain(_add(commands, "drain", "let workers and routers finish, and start them anew", _DRAIN))
+    _scale(_add(commands, "scale", "say how many workers each pool has, or let Baton", _SCALE))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
@@ -130,6 +137,14 @@ def _drain(parser: argparse.ArgumentParser) -> None:
     example = "such as decode-0 or router-0"
     whom.add_argument("name", nargs="*", default=[], metavar="NAME", help=example)
     whom.add_argument("--all", action="store_true", help="all of them, one after the other")
+
+
+def _scale(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("counts", nargs="*", default=[], metavar="POOL=N", help="prefill=N, decode=N")
+    how.add_argument("--auto", action="store_true", help="let the scaling law decide")
 
 
 def _story(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -23,8 +24,9 @@ from baton.ids import RouterId, config_digest
 from baton.log import configure_logging
 from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
+from baton.signals import RouterSignals
 from baton.tasks import TaskFault
-from cluster.ports import RouterProgress, RouterRow
+from cluster.ports import RouterProgress, RouterRow, ScalingRow
 from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
@@ -65,6 +67,7 @@ class RouterProcess:
         self._limit_model: Any = None
         self._view: ClusterView | None = None
         self._routers: Sequence[RouterRow] = ()
+        self._scaling: ScalingRow | None = None
         self._offer: Offer | None = None
         self._doorway: Doorway | None = None
         self._withdrawn = False
@@ -90,12 +93,20 @@ class RouterProcess:
             self._settings_digest,
         )
 
-    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
-        self._routers = routers
+    def set_view(
+        self,
+        view: ClusterView,
+        routers: Sequence[RouterRow] = (),
+        scaling: ScalingRow | None = None,
+    ) -> None:
+        self._routers, self._scaling = routers, scaling
         self._loop.call(self._set_view, view)
 
     def status(self) -> dict[str, Any]:
         return {} if self._heart is None else self._heart.status()
+
+    def signals(self) -> RouterSignals | None:
+        return None if self._heart is None else self._heart.signals()
 
     def drain(self, timeout_s: float) -> None:
         self._refuses = True
@@ -199,6 +210,7 @@ class RouterProcess:
             **heart,
             "members": [_member(m) for m in members],
             "routers": [_router(row) for row in self._routers],
+            "scaling": None if self._scaling is None else asdict(self._scaling),
         }
 
     def _withdraw(self) -> None:

@@ -24,8 +24,10 @@ from cluster.plan import plan_of
 from cluster.ports import ActorFactory, Placement
 from cluster.ray_actors import ActorSpec, RayActorFactory
 from cluster.ray_runtime import (
+    RayKeeper,
     RayOptions,
     RayRuntime,
+    check_accelerators,
     find_ray,
     remove_leftovers,
     start_or_join,
@@ -34,6 +36,7 @@ from deploy.model import resolved
 from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.port import hold, with_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
+from deploy.scale import obey as obey_scale
 from deploy.table import Screen
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -112,7 +115,15 @@ def worker_spec(settings: Settings, classes: Classes, placement: Placement) -> A
         placement.core_index,
         classes.digest,
     )
-    return ActorSpec(classes.worker, args, pool.cpus_per_worker, gpus)
+    return ActorSpec(
+        classes.worker,
+        args,
+        pool.cpus_per_worker,
+        gpus,
+        pool.accelerator_type,
+        pool.resources,
+        spread=pool.placement == "spread",
+    )
 
 
 def router_spec(settings: Settings, classes: Classes, router_id: RouterId) -> ActorSpec:
@@ -128,6 +139,12 @@ def _with_ray(launch: Launch) -> int:
     try:
         with _interruptible():
             runtime = start_or_join(_ray_options(launch))
+        check_accelerators(
+            {
+                "prefill.accelerator_type": settings.prefill.accelerator_type,
+                "decode.accelerator_type": settings.decode.accelerator_type,
+            }
+        )
         record = Record(launch.home, _state(launch, runtime))
         code = asyncio.run(_run(launch, runtime, record))
         failed = code != 0
@@ -147,7 +164,8 @@ def _with_ray(launch: Launch) -> int:
 async def _run(launch: Launch, runtime: RayRuntime, record: Record) -> int:
     watcher = _Watcher(launch, record)
     plan = plan_of(launch.settings, launch.classes.digest)
-    controller = Controller(_factory(launch, runtime), plan, watcher.show)
+    keeper = RayKeeper(launch.settings.cluster.name)
+    controller = Controller(_factory(launch, runtime), plan, watcher.show, keeper=keeper)
     async with Tasks("serve") as tasks:
         running = tasks.spawn(_quietly(controller), "run the cluster")
         orders = Orders(launch.home.orders(launch.settings.cluster.name))
@@ -178,9 +196,12 @@ async def _quietly(controller: Controller) -> Exception | None:
 
 async def _obey(controller: Controller, orders: Orders) -> None:
     def obey(order: Mapping[str, Any]) -> Mapping[str, Any]:
-        if order.get("do") != "drain":
-            raise BatonError(Reason.UNSUPPORTED, f"nobody knows how to {order.get('do')!r}")
-        return {"incarnation": controller.ask_to_drain(str(order["name"]))}
+        match order.get("do"):
+            case "drain":
+                return {"incarnation": controller.ask_to_drain(str(order["name"]))}
+            case "scale":
+                return obey_scale(controller.scaler, order)
+        raise BatonError(Reason.UNSUPPORTED, f"nobody knows how to {order.get('do')!r}")
 
     while True:
         orders.take(obey)
@@ -235,15 +256,31 @@ def _factory(launch: Launch, runtime: RayRuntime) -> ActorFactory:
 
 def _ray_options(launch: Launch) -> RayOptions:
     settings = launch.settings
-    pools = (settings.prefill, settings.decode)
     return RayOptions(
         address=settings.cluster.ray_address,
         namespace=settings.cluster.name,
         bind_host=settings.cluster.bind_host,
         run_dir=launch.home.path,
         object_store_mib=settings.cluster.object_store_mib,
-        cpus=sum(pool.workers * pool.cpus_per_worker for pool in pools),
+        cpus=sum(number * pool.cpus_per_worker for pool, number in _all_workers(settings)),
+        resources=_resources(settings),
     )
+
+
+def _all_workers(settings: Settings) -> list[tuple[PoolSettings, int]]:
+    """Each pool, and how many workers it may ever have."""
+    scaling = settings.scaling
+    most = (scaling.prefill_max_workers, scaling.decode_max_workers)
+    pools = (settings.prefill, settings.decode)
+    return [(pool, max(pool.workers, number)) for pool, number in zip(pools, most, strict=True)]
+
+
+def _resources(settings: Settings) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for pool, number in _all_workers(settings):
+        for name, amount in pool.resources.items():
+            found[name] = found.get(name, 0.0) + number * amount
+    return found
 
 
 def _state(launch: Launch, runtime: RayRuntime) -> RunState:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from baton import prefix_keys
+from baton.costs import DecodeCurve, PrefillCurve
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId
 from baton.messages import Role
@@ -148,6 +149,9 @@ class AffinityPlanner:
         decoders = self._pool.decoders()
         return Ahead(min((peer.queue_s(now) for peer in decoders), default=0.0), len(decoders))
 
+    def costs(self, peer: Peer) -> tuple[PrefillCurve | None, DecodeCurve | None]:
+        return self._pool.outlook.measured(self._pool.slots.take(peer.info.worker_id))
+
     def figures(self, now: float) -> dict[str, Any]:
         return {
             "kept_requests": len(self._desk),
@@ -247,7 +251,7 @@ class AffinityPlanner:
     def _place(self, one: Opening, state: prefill.State, now: float, *, ask: bool) -> list[Word]:
         words = self._said(self._desk.placed(one.place, state, now, ask=ask), now)
         asks = any(isinstance(w, Kept) and w.request_id == one.request.request_id for w in words)
-        return words if one.sent or asks else [*words, _kept(one, state)]
+        return words if one.sent or asks else [*words, one.kept(state.open_mask.bit_count())]
 
     def _released(self, now: float) -> list[Word]:
         return self._said(self._desk.released(self._pool.state(now), now), now)
@@ -327,19 +331,13 @@ class AffinityPlanner:
         if not answers:
             return self._place(one, state, now, ask=False)
         said = self._said(self._desk.answered(one.place, answers, state, now), now)
-        return said if one.sent else [*said, _kept(one, state)]
+        return said if one.sent else [*said, one.kept(state.open_mask.bit_count())]
 
     def _unask(self, one: Opening, but: int) -> list[Word]:
         """Frees the places held where the request does not go."""
         message = wire.abort_message([one.leg_id])
         others = [self._pool.peer(slot) for slot in one.asked if slot != but]
         return [Tell(peer.info.worker_id, message) for peer in others if peer is not None]
-
-
-def _kept(one: Opening, state: prefill.State) -> Kept:
-    busy = f"each of {state.open_mask.bit_count()} prefill workers has enough to do"
-    why = busy if state.open_mask else "no prefill worker takes requests"
-    return Kept(one.request.request_id, f"waits here: {why}")
 
 
 def _desk_rules(settings: Settings) -> prefill.DeskRules:

@@ -16,13 +16,14 @@ from router.planning import Chosen
 from router.policy import least_loaded
 from router.policy.admission import Expected
 from router.policy.affinity import Choice
-from router.policy.decode_choice import DecodeChoice, DecodeWhy
+from router.policy.decode_choice import DecodeCandidate, DecodeChoice, DecodeWhy
 from router.policy.division import Division, Promise, divide
 from router.policy.types import ChoiceReason, Plan, PolicyRules, Refusal
 from router.pool import Pool
 from router.ports import EngineRequest, Route
 from router.registry import Peer, Registry
 
+_NEVER_APART = (ChoiceReason.SETTING, ChoiceReason.SHORT_PROMPT, ChoiceReason.NOT_DIVISIBLE)
 APART = (ChoiceReason.DISAGGREGATED, ChoiceReason.DISAGGREGATED_FOR_TPOT)
 _REASONS = {
     Division.APART: ChoiceReason.DISAGGREGATED,
@@ -76,7 +77,9 @@ class Divider:
         peer = None if decode is None else self._registry.get(decode.worker_id)
         after_s = 0.0 if peer is None else self._forecasts.apart(need, 0.0, peer).ttft_s
         expected = self._expected(need, wait_s, work_s, workers, decode)
-        return replace(expected, after_s=after_s)
+        cached = choice.chosen.cached_tokens
+        new = need.prompt_tokens - cached
+        return replace(expected, after_s=after_s, new_tokens=new, cached_tokens=cached)
 
     def whole(
         self,
@@ -96,7 +99,13 @@ class Divider:
         wait_s = peer.queue_s(now)
         work_s = max(self._forecasts.whole(need, peer, now).ttft_s - wait_s, 0.0)
         chosen = Chosen(request.request_id, plan, Route(need.blocks, work_s))
-        return chosen, self._expected(need, wait_s, work_s, len(peers), decode)
+        expected = self._expected(need, wait_s, work_s, len(peers), decode)
+        if divided.reason in _NEVER_APART:
+            return chosen, expected
+        # A prefill pool that is missing, or too busy, would have had this work.
+        cached = _candidate(decode).cached_tokens
+        new = need.prompt_tokens - cached
+        return chosen, replace(expected, new_tokens=new, cached_tokens=cached)
 
     def nobody(self, role: Role) -> BatonError:
         """Why there is no worker for this part."""
@@ -116,10 +125,15 @@ class Divider:
         promise_s = self._slo.ttft_of(need.prompt_tokens)
         if decode is None:
             return Expected(wait_s, work_s, workers, promise_s)
-        tpot_s = next(c.tpot_s for c in decode.candidates if c.worker_id == decode.worker_id)
+        tpot_s = _candidate(decode).tpot_s
         peer = self._registry.get(decode.worker_id)
         # Alone it may have all there is: nobody would be preempted, and waiting would not help.
         shared = peer is not None and peer.batch > 0
         crowded = shared and decode.why is DecodeWhy.NO_ROOM
         tpot_s = tpot_s if shared else 0.0
         return Expected(wait_s, work_s, workers, promise_s, tpot_s, self._slo.tpot_s, crowded)
+
+
+def _candidate(decode: DecodeChoice) -> DecodeCandidate:
+    """The one that was chosen."""
+    return next(c for c in decode.candidates if c.worker_id == decode.worker_id)

@@ -66,7 +66,7 @@ class Door:
             self.check_ready()
             self._gate.check_limits(caller, sequences, now)
         except BatonError as error:
-            self._count(error)
+            self._count(error, sequences, now)
             raise
 
     @contextmanager
@@ -77,7 +77,7 @@ class Door:
         try:
             door_pass = self._gate.knock(caller, self._planner.ahead(now), now)
         except BatonError as error:
-            self._count(error)
+            self._count(error, 1, now)
             raise
         try:
             yield door_pass
@@ -91,7 +91,7 @@ class Door:
             self._gate.enter(request, now)
             return self._placed(request, now)
         except BatonError as error:
-            self._count(error)
+            self._count(error, request, now)
             raise
 
     def _placed(self, request: EngineRequest, now: float) -> Sequence[Word]:
@@ -100,7 +100,7 @@ class Door:
         except BatonError:
             self._gate.left(request.request_id, now)
             raise
-        self._gate.admitted(request)
+        self._gate.admitted(request, now)
         return words
 
     def limit_s(self, request: EngineRequest) -> float:
@@ -126,6 +126,7 @@ class Door:
     def _refusal(self, reason: Reason, message: str) -> BatonError:
         return BatonError(reason, message, retry_after_s=self._settings.retry_after_s)
 
-    def _count(self, error: BatonError) -> None:
-        self._gate.refused(error.reason)
+    def _count(self, error: BatonError, refused: EngineRequest | int, now: float) -> None:
+        # Whom a router turns away because it leaves comes to another one.
+        self._gate.refused(error.reason, 0 if self.closed else refused, now)
         self.refused[error.reason.value] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baton.errors import BatonError
-from baton.ids import parse_leg_id
+from baton.ids import WorkerId, parse_leg_id
 from baton.wire import worker_pb2 as pb
 from router import life, wire
 from router.flow import IllegalTransitionError
@@ -42,6 +42,20 @@ def leg_ended(peer: Peer, news: pb.Ended, now: float) -> life.LegEnded:
         message=error.message,
         retry_after_s=error.retry_after_s,
     )
+
+
+def finished(state: life.FlowState, peer: Peer, now: float, *, engine_done: bool) -> life.Event:
+    """An answer is complete; `engine_done`: see `life.Finished`."""
+    cause = f"frame of {peer.info.worker_id}"
+    if state.phase in life.ANSWERING:
+        return life.Finished(cause=cause, at_s=now, engine_done=engine_done)
+    # A sibling (n > 1) that is not so far as to answer.
+    return life.ClientLeft(cause=cause, at_s=now)
+
+
+def lost(worker_id: WorkerId, why: str, now: float) -> life.WorkerLost:
+    """A worker is out of reach."""
+    return life.WorkerLost(cause=why, at_s=now, worker_id=worker_id)
 
 
 def unplaced(error: BatonError, now: float) -> life.Unplaced:

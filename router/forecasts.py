@@ -75,7 +75,7 @@ class Forecasts:
 
     def _step_s(self, need: Need, decode: Peer, slot: int) -> float:
         """One step of the batch with this request in it."""
-        kv_tokens = _kv_tokens(decode) + need.prompt_tokens
+        kv_tokens = decode.kv_tokens + need.prompt_tokens
         return self._outlook.decode(slot).decode_step_s(decode.batch + 1, kv_tokens)
 
     def _cached(self, need: Need, slots: Sequence[int]) -> dict[int, int]:
@@ -85,22 +85,15 @@ class Forecasts:
         return {s: min(n * size, most) for n, mask in levels for s in slots if mask >> s & 1}
 
     def _decoder(self, peer: Peer, slot: int, cached_tokens: int, host: str) -> DecodeWorker:
-        info = peer.info
         return DecodeWorker(
-            info.worker_id,
+            peer.info.worker_id,
             self._outlook.decode(slot),
             peer.batch,
-            _kv_tokens(peer),
-            info.kv_blocks * info.block_size_tokens,
+            peer.kv_tokens,
+            peer.kv_tokens_max,
             cached_tokens,
             Link.HOST if not host or host == _host(peer) else Link.NETWORK,
         )
-
-
-def _kv_tokens(peer: Peer) -> int:
-    """In use or promised. What waits for its KV has no blocks yet, or only in part."""
-    used = peer.load.kv_used * peer.info.kv_blocks * peer.info.block_size_tokens
-    return round(used) + peer.queued_prompt_tokens
 
 
 def _host(peer: Peer) -> str:

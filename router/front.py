@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -288,6 +288,12 @@ class BatonFront(AsyncLLM):
         state = self.output_processor.request_states.get(request_id)
         detokenizer = None if state is None else state.detokenizer
         return () if detokenizer is None else tuple(detokenizer.output_token_ids)
+
+    def counter(self, request_id: RequestId) -> Callable[[], int]:
+        """Counts them without a copy; vLLM itself forgets a request at its end."""
+        state = self.output_processor.request_states.get(request_id)
+        detokenizer = None if state is None else state.detokenizer
+        return int if detokenizer is None else detokenizer.num_output_tokens
 
     def _fail_all(self, requests: Mapping[str, RequestId], message: str) -> Sequence[RequestId]:
         _log.error("%s", message)

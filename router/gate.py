@@ -15,12 +15,13 @@ from router.policy.admission import Admission, AdmissionRules, Ahead, Expected, 
 from router.policy.tenants import Account, Accounts, DoorPass, Priority, TenantRules
 from router.policy.types import Refusal
 from router.ports import EngineRequest
+from router.signals import DEMAND, Signals
 
 
 class Gate:
     """Decides who is let in; told of what becomes of them. Belongs to one router."""
 
-    def __init__(self, settings: Settings, metrics: RouterMetrics) -> None:
+    def __init__(self, settings: Settings, metrics: RouterMetrics, signals: Signals) -> None:
         admission = settings.admission
         parts = settings.router.routers
         tenants = {name: _rules(one, parts) for name, one in admission.tenants.items()}
@@ -29,6 +30,7 @@ class Gate:
         rules = AdmissionRules(admission.shed_at, admission.shed_low_at, self._retry_after_s)
         self._policy = Admission(self._accounts, rules)
         self._metrics = metrics
+        self._signals = signals
 
     def check_limits(self, caller: Caller, requests: int, now: float) -> None:
         """Raises BatonError if the caller's own limits leave no room for so many requests."""
@@ -60,6 +62,7 @@ class Gate:
 
     def weigh(self, request: EngineRequest, expected: Expected, now: float) -> None:
         """Raises BatonError if the cluster cannot serve it."""
+        self._signals.planned(request.request_id, expected.new_tokens, expected.cached_tokens)
         account = self._accounts.of(request.caller.tenant)
         self._check(account, self._policy.weigh(request.request_id, expected, now))
 
@@ -67,13 +70,20 @@ class Gate:
         """Whose turn it is where requests wait."""
         return self._accounts.of(request.caller.tenant).priority(request.caller.priority)
 
-    def admitted(self, request: EngineRequest) -> None:
+    def admitted(self, request: EngineRequest, now: float) -> None:
         """It is let in."""
+        self._signals.came(request, now)
         self._metrics.tenant(self._accounts.of(request.caller.tenant).name, "admitted")
 
-    def refused(self, reason: Reason) -> None:
-        """A request was not taken, whoever found out."""
+    def refused(self, reason: Reason, request: EngineRequest | int, now: float) -> None:
+        """A request was not taken, whoever found out; or so many that nobody has read."""
         self._metrics.refused(reason)
+        if reason not in DEMAND:
+            return
+        if isinstance(request, int):
+            self._signals.unread(request, now)
+        else:
+            self._signals.came(request, now)
 
     def sent(self, request_id: RequestId) -> None:
         """A worker has it."""
@@ -90,6 +100,11 @@ class Gate:
     def left(self, request_id: RequestId, now: float) -> None:
         """It has ended, however, or is not let in after all. Once is enough."""
         self._policy.left(request_id, now)
+
+    @property
+    def kept_s(self) -> float:
+        """Seconds of prompts, as predicted, that no worker has."""
+        return self._policy.kept_s
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Each tenant with something under way."""

@@ -18,26 +18,26 @@ from baton.errors import BatonError, Reason
 from baton.ids import Leg, RequestId, WorkerId
 from baton.messages import ClusterView
 from baton.settings import Settings
+from baton.signals import RouterSignals
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as pb
-from router import events, flow, life, planning, wire
+from router import collectors, events, flow, life, planning, wire
 from router.caller import ANYBODY, Caller
 from router.delivery import Delivery
 from router.door import Door
 from router.gate import Gate
 from router.ledger import Ledger, Life
+from router.measuring import Measuring
 from router.metrics import RouterMetrics
 from router.placing import Placing
 from router.planners import planner_of
-from router.pool_metrics import PoolCollector
 from router.ports import EngineRequest, FrontPort
 from router.registry import Peer, Registry
 from router.retries import RetryBudget
+from router.signals import Signals
 from router.ticker import Ticker
-from router.transfers import TransferCollector
 from router.watch import Verdict, Watch
 from router.window import Window
-from router.worker_metrics import WorkerCollector
 
 _log = logging.getLogger(__name__)
 
@@ -59,20 +59,22 @@ class Heart:
         self._clock = clock
         self._metrics = metrics
         self._registry = Registry(identity.config_digest, lambda info: connect(info, self))
-        for kind in (WorkerCollector, TransferCollector):
-            metrics.registry.register(kind(self._registry.peers))
-        self._ledger = Ledger(metrics)
-        self._gate = Gate(settings, metrics)
+        signals = Signals(settings.slo, clock.now())
+        self._ledger = Ledger(metrics, signals)
+        self._gate = Gate(settings, metrics, signals)
         self._planner = planner = planner_of(settings, self._registry, metrics, self._gate)
-        metrics.registry.register(PoolCollector(lambda: planner.figures(clock.now())))
         retries = RetryBudget(burst=settings.router.max_inflight_requests)
         self._placing = Placing(planner, retries, metrics)
         parts = (self._registry, self._ledger, planner, self._gate)
         self.door = Door(settings, clock, *parts)
         self._window = Window(identity.router_id, self.door, *parts)
+        self._measuring = Measuring(settings, signals, *parts)
+        collectors.register(
+            metrics, self._registry, lambda: planner.figures(clock.now()), self.signals
+        )
         self._tasks = Tasks("heart")
         self._ticker = Ticker(self._tasks, clock, self.tick)
-        self._front: FrontPort | None = None
+        self._front: FrontPort
         self._viewed_at = clock.now()
         self._delivery = Delivery()
         self._watch = Watch(settings.router.worker_silence_s)
@@ -108,7 +110,8 @@ class Heart:
         now = self._clock.now()
         words = self.door.plan(request, now)
         self._placing.came()
-        self._ledger.enter(request, now, self.door.limit_s(request))
+        tokens = self._front.counter(request.request_id)
+        self._ledger.enter(request, now, self.door.limit_s(request), tokens)
         self._carry_out(words)
 
     def abort(self, request_ids: Sequence[RequestId]) -> None:
@@ -168,6 +171,7 @@ class Heart:
         self._watch.begins(now)
         for peer in self._registry.peers():
             self._look_at(peer, now)
+        self._measuring.look(now)
 
     # --- the operator's side ----------------------------------------------------------------------
 
@@ -187,6 +191,10 @@ class Heart:
     def status(self) -> dict[str, Any]:
         """The router now, in what JSON can hold. Ages in seconds."""
         return self._window.status(self._clock.now(), self._viewed_at)
+
+    def signals(self) -> RouterSignals:
+        """What it measured for scaling, a moment ago; any thread may ask."""
+        return self._measuring.seen(self._clock.now())
 
     def story(self, request_id: str) -> str | None:
         """The life of a request, running or lately ended; part of its id will do. None: unknown."""
@@ -217,21 +225,15 @@ class Heart:
             self._feed(one, life.TokensCame(cause=f"{peer.info.worker_id} reported", at_s=now))
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:
-        assert self._front is not None
         ended = self._delivery.deliver(self._front, frame.outputs, peer.answering)
         for request_id, engine_done in ended:
             self._finish(request_id, peer, engine_done=engine_done)
 
     def _finish(self, request_id: RequestId, peer: Peer, *, engine_done: bool) -> None:
         one = self._ledger.get(request_id)
-        if one is None:
-            return
-        cause, now = f"frame of {peer.info.worker_id}", self._clock.now()
-        if one.state.phase in life.ANSWERING:
-            self._feed(one, life.Finished(cause=cause, at_s=now, engine_done=engine_done))
-        else:
-            # A sibling (n > 1) that is not so far as to answer.
-            self._feed(one, life.ClientLeft(cause=cause, at_s=now))
+        if one is not None:
+            now = self._clock.now()
+            self._feed(one, events.finished(one.state, peer, now, engine_done=engine_done))
 
     def _leg_ended(self, peer: Peer, news: pb.Ended) -> None:
         request_id = peer.answering.get(news.leg_id) or peer.prefilling.get(news.leg_id)
@@ -250,7 +252,7 @@ class Heart:
         now = self._clock.now()
         peer.down()
         self._watch.lost(peer.info.worker_id, now)
-        event = life.WorkerLost(cause=why, at_s=now, worker_id=peer.info.worker_id)
+        event = events.lost(peer.info.worker_id, why, now)
         for request_id in peer.requests():
             self._feed_id(request_id, event)
         self._carry_out(self._planner.lost(peer, now))
@@ -278,7 +280,6 @@ class Heart:
             self._feed(one, life.Planned(cause=word.plan.told(), at_s=now, plan=word.plan))
 
     def _place_again(self, one: Life, command: life.PlaceAgain) -> None:
-        assert self._front is not None
         now = self._clock.now()
         one.broken_at = now if one.broken_at is None else one.broken_at
         sent = self._front.sent(one.request.request_id)
@@ -322,8 +323,7 @@ class Heart:
             return
         peer = self._registry.get(command.worker_id)
         if peer is None or not peer.up:
-            lost = life.WorkerLost(cause="not connected", at_s=now, worker_id=command.worker_id)
-            self._feed(one, lost)
+            self._feed(one, events.lost(command.worker_id, "not connected", now))
             return
         computes = leg.leg_id.leg is not Leg.DECODE
         peer.took(leg, one.request.prompt_tokens, one.route.work_s if computes else 0.0)
@@ -338,7 +338,6 @@ class Heart:
             peer.link.send(message)
 
     def _fail(self, one: Life, error: BatonError) -> None:
-        assert self._front is not None
         # It leaves first, because the front end may answer with aborts of its own.
         if self._leave(one, error.reason):
             self._front.fail(one.request.request_id, error)

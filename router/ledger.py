@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from router.deadlines import Deadlines
 from router.life import FlowState, Planned
 from router.metrics import FINISHED, RouterMetrics
 from router.ports import NO_ROUTE, EngineRequest, Route
+from router.signals import Signals
 
 STORIES_MAX = 1024
 _STORIES_SHOWN_MAX = 8
@@ -32,6 +33,8 @@ class Life:
     state: FlowState
     taken_at: float
     deadline: Deadline
+    tokens: Callable[[], int]
+    """How many of its answer have come."""
     route: Route = NO_ROUTE
     sent: tuple[int, ...] = ()
     """Tokens that the client had when the current attempt began."""
@@ -44,8 +47,9 @@ class Life:
 class Ledger:
     """Who is inside. A request enters by `enter` and leaves by `leave`, once each."""
 
-    def __init__(self, metrics: RouterMetrics) -> None:
+    def __init__(self, metrics: RouterMetrics, signals: Signals) -> None:
         self._metrics = metrics
+        self._signals = signals
         self._lives: dict[RequestId, Life] = {}
         self._deadlines = Deadlines()
         self._stories: OrderedDict[RequestId, FlowState] = OrderedDict()
@@ -68,10 +72,12 @@ class Ledger:
         """A request that is inside."""
         return self._lives.get(request_id)
 
-    def enter(self, request: EngineRequest, now: float, limit_s: float) -> Life:
-        """Takes a request in, for `limit_s` seconds at most."""
+    def enter(
+        self, request: EngineRequest, now: float, limit_s: float, tokens: Callable[[], int]
+    ) -> Life:
+        """Takes a request in, for `limit_s` seconds at most. `tokens`: how many have come."""
         state = FlowState(request.request_id, request.resumable)
-        one = Life(request, state, now, Deadline.after(now, limit_s))
+        one = Life(request, state, now, Deadline.after(now, limit_s), tokens)
         self._lives[request.request_id] = one
         self._deadlines.add(request.request_id, one.deadline.expires_at)
         self._changed()
@@ -82,6 +88,7 @@ class Ledger:
         if one.streamed_at is None:
             one.streamed_at = now
             self._metrics.first_token(now - one.taken_at)
+            self._signals.first_token(one.request.prompt_tokens, now - one.taken_at, now)
         if one.broken_at is not None:
             self._metrics.resumed(now - one.broken_at)
             one.broken_at = None
@@ -96,6 +103,8 @@ class Ledger:
         self._keep_story(one.state)
         self.ended[FINISHED if reason is None else reason.value] += 1
         self._metrics.ended(reason, now - one.taken_at)
+        if reason is None and one.streamed_at is not None:
+            self._signals.answered(one.tokens(), now - one.streamed_at, now)
         self._changed()
         return True
 

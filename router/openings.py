@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from baton.ids import Leg, LegId, RequestId
 from router.explaining import Divided
 from router.forecasts import Need
+from router.planning import Kept
 from router.policy import prefill
 from router.policy.decode_choice import DecodeChoice
 from router.ports import EngineRequest
@@ -35,6 +36,12 @@ class Opening:
     def leg_id(self) -> LegId:
         """The prefill leg of the current attempt."""
         return LegId(self.request.request_id, self.attempt, Leg.PREFILL)
+
+    def kept(self, workers: int) -> Kept:
+        """It waits here, with so many workers open that could compute it."""
+        busy = f"each of {workers} prefill workers has enough to do"
+        why = busy if workers else "no prefill worker takes requests"
+        return Kept(self.request.request_id, f"waits here: {why}")
 
 
 class Openings:

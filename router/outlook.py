@@ -54,6 +54,16 @@ class Outlook:
         """What a prompt costs there; on workers that hardly compute any, what it costs others."""
         return self.curves[slot] if slot < len(self.curves) else self._typical()
 
+    def measured(self, slot: int) -> tuple[PrefillCurve | None, DecodeCurve | None]:
+        """What the worker itself has measured, however long ago; None = not enough yet."""
+        costs = self._costs.get(slot)
+        if costs is None:
+            return None, None
+        return (
+            costs.curve() if costs.prefill.samples >= _TRUSTED_AFTER else None,
+            costs.decode_curve() if costs.decode.samples >= _TRUSTED_AFTER else None,
+        )
+
     def size(self, slots: int) -> None:
         """There are so many slots now."""
         while len(self.curves) < slots:

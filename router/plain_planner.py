@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from baton.costs import DecodeCurve, PrefillCurve
 from baton.errors import BatonError
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
@@ -74,6 +75,9 @@ class PlainPlanner:
 
     def ahead(self, now: float) -> Ahead:
         return Ahead(0.0, 1)
+
+    def costs(self, peer: Peer) -> tuple[PrefillCurve | None, DecodeCurve | None]:
+        return None, None
 
     def figures(self, now: float) -> dict[str, Any]:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from baton.costs import DecodeCurve, PrefillCurve
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
@@ -84,6 +85,9 @@ class Planner(Protocol):
 
     def ahead(self, now: float) -> Ahead:
         """What stands before a prompt that comes now, as far as it is known."""
+
+    def costs(self, peer: Peer) -> tuple[PrefillCurve | None, DecodeCurve | None]:
+        """What work costs on a worker by its own measurements; None = it has none yet."""
 
     def figures(self, now: float) -> dict[str, Any]:
         """What it knows, in what JSON can hold."""

@@ -5,7 +5,7 @@ A front end is whatever turns text into tokens and back. It sees the cluster as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,9 @@ class FrontPort(Protocol):
 
     def sent(self, request_id: RequestId) -> Sequence[int]:
         """The tokens of its answer that were delivered so far."""
+
+    def counter(self, request_id: RequestId) -> Callable[[], int]:
+        """Says how many those are, also after its end."""
 
 
 class HeartPort(Protocol):

@@ -142,6 +142,16 @@ class Peer:
         sent = self._sent.prompt_tokens + self._sent_before.prompt_tokens
         return self.load.queued_prompt_tokens + sent + sum(self.promised.values())
 
+    @property
+    def kv_tokens(self) -> int:
+        """KV in use or promised. What waits for its KV has no blocks yet, or only in part."""
+        return round(self.load.kv_used * self.kv_tokens_max) + self.queued_prompt_tokens
+
+    @property
+    def kv_tokens_max(self) -> int:
+        """KV that it has room for."""
+        return self.info.kv_blocks * self.info.block_size_tokens
+
     def queue_s(self, now: float) -> float:
         """Seconds of prompts before a new one: as reported, less the time since, plus what was
         sent since."""

@@ -12,10 +12,11 @@ from baton.settings.model import (
     KvTransferSettings,
     LogSettings,
     ModelSettings,
-    PoolSettings,
     Settings,
 )
+from baton.settings.pool import PoolSettings
 from baton.settings.router import RouterSettings, SloSettings
+from baton.settings.scaling import ScalingSettings
 from baton.settings.sources import extend_process_environ, process_environ
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ModelSettings",
     "PoolSettings",
     "RouterSettings",
+    "ScalingSettings",
     "Settings",
     "SloSettings",
     "extend_process_environ",

@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from baton.settings.admission import AdmissionSettings
+from baton.settings.pool import PoolSettings
 from baton.settings.router import RouterSettings, SloSettings
+from baton.settings.scaling import ScalingSettings
 from baton.settings.section import Section
 
 
@@ -109,24 +111,6 @@ class EngineSettings(Section):
         default_factory=dict,
         description="Further engine arguments of vLLM, passed as they are. They win over the "
         "settings above, and are checked by vLLM only.",
-    )
-
-
-class PoolSettings(Section):
-    """How many workers a pool has, and what each may use."""
-
-    workers: int = Field(1, ge=0, description="Workers in this pool.")
-    max_queued_requests: int = Field(
-        512, ge=1, description="Most requests waiting in one worker; beyond it refuses."
-    )
-    cpus_per_worker: float = Field(
-        1.0, ge=0, description="CPU cores that Ray sets aside for each worker."
-    )
-    gpus_per_worker: float | None = Field(
-        None,
-        ge=0,
-        description="GPUs that Ray sets aside for each worker. null = "
-        "engine.tensor_parallel_size on cuda, 0 on cpu.",
     )
 
 
@@ -268,6 +252,7 @@ class Settings(Section):
     router: RouterSettings = Field(default_factory=RouterSettings)
     slo: SloSettings = Field(default_factory=SloSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
+    scaling: ScalingSettings = Field(default_factory=ScalingSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
@@ -289,6 +274,18 @@ class Settings(Section):
                 "prefill worker, or 'auto' or 'never'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _scaling_fits(self) -> Self:
+        self.scaling.check_start(self.prefill.workers, self.decode.workers)
+        self.scaling.check_budget(*map(self.gpus_of, (self.prefill, self.decode)))
+        return self
+
+    def gpus_of(self, pool: PoolSettings) -> float:
+        """GPUs of one worker; where the device is found out at start, as if there were GPUs."""
+        if pool.gpus_per_worker is not None:
+            return pool.gpus_per_worker
+        return 0 if self.engine.device == "cpu" else self.engine.tensor_parallel_size
 
     def exposed(self) -> bool:
         """Whether anything listens beyond this machine's loopback interface.

@@ -87,6 +87,12 @@ class SloSettings(Section):
     tpot_s: float = Field(
         0.1, gt=0, description="Time per output token after the first, in seconds."
     )
+    percentile: float = Field(
+        0.9, gt=0, lt=1, description="Share of requests for which scaling keeps both."
+    )
+    window_s: float = Field(
+        60.0, gt=0, description="Seconds over which scaling measures whether they are kept."
+    )
 
     def ttft_of(self, prompt_tokens: int) -> float:
         """The promise for a prompt of this length, in seconds."""

@@ -71,6 +71,10 @@ class Expected:
     tpot_promise_s: float = 0.0
     crowded: bool = False
     """Its KV finds no room among the others'."""
+    new_tokens: float = 0.0
+    """Of its prompt: what would be computed there; 0 for prompts that are no prefill worker's."""
+    cached_tokens: float = 0.0
+    """Of its prompt, held there."""
 
     @property
     def own_s(self) -> float:
@@ -210,6 +214,11 @@ class Admission:
         if one is not None:
             self._accounts.leave(one.account, one.tokens)
             self._drain.went(one.tokens, now)
+
+    @property
+    def kept_s(self) -> float:
+        """Seconds of prompts that no worker has, those included that still are being read."""
+        return sum(work.seconds for work in self._kept.values())
 
     @property
     def margin_s(self) -> float:

@@ -73,6 +73,8 @@ class DecodeCandidate:
     transfer_s: float
     room_tokens: int
     """What stays free once the output has been generated; negative: it would have to preempt."""
+    cached_tokens: int = 0
+    """Of this prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +116,5 @@ def _weigh(worker: DecodeWorker, prompt_tokens: int, output_tokens: int) -> Deco
         worker.costs.decode_step_s(worker.batch + 1, kv_tokens),
         worker.costs.transfer_s(new) * _SLOWER[worker.link],
         worker.kv_tokens_max - worker.kv_tokens - new - output_tokens,
+        worker.cached_tokens,
     )

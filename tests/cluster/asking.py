@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -66,6 +67,12 @@ def inflight(served: Served) -> int:
 def busy(served: Served) -> int:
     """Legs on all workers."""
     return sum(w["load"]["running"] + w["load"]["waiting"] for w in status(served)["workers"])
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def lives(pid: int) -> bool:

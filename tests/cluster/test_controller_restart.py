@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,59 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.leftovers import Mark, mark
+from benchmarks.leftovers import Mark
 from benchmarks.served import Served, serving
-from cluster.processes import descendants, kill_all
-from tests.cluster.asking import BACK_S, LONG_ANSWER, busy, serves, status, until
+from tests.cluster.asking import BACK_S, LONG_ANSWER, busy, free_port, serves, status, until
+from tests.cluster.conftest import BESIDE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def run_mark() -> Iterator[Mark]:
-    found = mark()
-    yield found
-    assert found.left(20) == []
-
-
-@pytest.fixture
-def ray_beside(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray that this cluster did not start."""
-    folder, port = tmp_path_factory.mktemp("r"), _free_port()
-    ray = Path(sys.executable).with_name("ray")
-    options = [
-        *("--head", "--block", "--port", str(port), "--node-ip-address", "127.0.0.1"),
-        *("--num-cpus", "4", "--object-store-memory", str(100 * 2**20)),
-        *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(folder)),
-    ]
-    # Its own folder for the address file, too: whoever says 'auto' meanwhile is not to join it.
-    environment = {**os.environ, **run_mark.environment, "RAY_TMPDIR": str(folder)}
-    head = subprocess.Popen(
-        [str(ray), "start", *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
-        start_new_session=True,
-    )
-    try:
-        until(lambda: _listens(port), 60, "Ray runs")
-        yield f"127.0.0.1:{port}"
-    finally:
-        family = descendants(head.pid)
-        head.send_signal(signal.SIGTERM)
-        head.wait(30)
-        kill_all(family)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class _LongAnswer(threading.Thread):
@@ -96,10 +45,11 @@ def _pids(served: Served) -> dict[str, Any]:
 def test_nobody_notices_that_the_controller_was_away(
     ray_beside: str, run_mark: Mark, tmp_path: Path
 ) -> None:
-    port = f"router.port={_free_port()}"
+    port = f"router.port={free_port()}"
     options = ["--set", f"cluster.ray_address={ray_beside}", "--set", port]
+    environment = {**run_mark.environment, **BESIDE}
     with ExitStack() as stack:
-        first = stack.enter_context(serving(options, tmp_path, run_mark.environment))
+        first = stack.enter_context(serving(options, tmp_path, environment))
         until(lambda: serves(first), BACK_S, "service")
         before = _pids(first)
         stream = _LongAnswer(first)
@@ -108,7 +58,7 @@ def test_nobody_notices_that_the_controller_was_away(
         first.process.wait(10)
         seen = len(stream.lines)
         assert serves(first)
-        with serving(options, tmp_path, run_mark.environment) as second:
+        with serving(options, tmp_path, environment) as second:
             assert second.url == first.url
             assert stream.is_alive()
             assert len(stream.lines) > seen

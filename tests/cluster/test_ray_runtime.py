@@ -13,16 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from baton.errors import BatonError, Reason
+from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
 from cluster import ray_actors
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan
-from cluster.ports import Placement
+from cluster.ports import Adopted, AdoptedRouter, Placement
 from cluster.processes import Process, descendants, find, is_alive
 from cluster.ray_actors import ActorSpec, RayActorFactory, RayHandle, end_cluster
-from cluster.ray_runtime import RayOptions, RayRuntime, start_or_join
+from cluster.ray_runtime import (
+    RayKeeper,
+    RayOptions,
+    RayRuntime,
+    check_accelerators,
+    start_or_join,
+)
 from cluster.supervision import Limits, Wanted
 from deploy.rundir import RunDir
 from tests.cluster.tiny import TinyRouter, TinyWorker
@@ -56,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runtime(folder: Path) -> Iterator[RayRuntime]:
     memory = shared_memory()
     children = set(descendants(os.getpid()))
-    options = RayOptions("local", "test", "127.0.0.1", folder, 75, 4)
+    options = RayOptions("local", "test", "127.0.0.1", folder, 75, 4, {"node": 8})
     runtime = start_or_join(options)
     yield runtime
     runtime.shutdown(keep_logs_in=folder / "logs")
@@ -69,7 +75,14 @@ def runtime(folder: Path) -> Iterator[RayRuntime]:
 def factory(namespace: str = "test", *, detached: bool = False) -> RayActorFactory:
     def worker(p: Placement) -> ActorSpec:
         args = ({}, p.worker_id, p.incarnation, p.role.value, p.core_index, DIGEST)
-        return ActorSpec(TinyWorker, args, cpus=1, env={"TINY": p.worker_id})
+        return ActorSpec(
+            TinyWorker,
+            args,
+            1,
+            resources={"node": 8},
+            spread=True,
+            env={"TINY": p.worker_id},
+        )
 
     def router(router_id: RouterId, _incarnation: int) -> ActorSpec:
         return ActorSpec(TinyRouter, ({}, router_id, DIGEST))
@@ -231,11 +244,29 @@ async def test_detached_workers_are_found_again(runtime: RayRuntime) -> None:
     first = factory("kept", detached=True)
     handle = await first.worker(replace(P0, incarnation=3, core_index=1))
     await first.router(RouterId("router-0"), 1)
-    (adopted,) = await factory("kept", detached=True).adopt()
-    assert adopted.placement == replace(P0, incarnation=3, core_index=1)
-    assert adopted.handle.pid == handle.pid
-    assert await end_cluster("kept") == ["worker:prefill-0:3:1"]
+    router, worker = await factory("kept", detached=True).adopt()
+    assert isinstance(worker, Adopted)
+    assert worker.placement == replace(P0, incarnation=3, core_index=1)
+    assert worker.handle.pid == handle.pid
+    assert isinstance(router, AdoptedRouter)
+    assert (router.router_id, router.incarnation) == ("router-0", 1)
+    assert await end_cluster("kept") == ["router:router-0:1", "worker:prefill-0:3:1"]
     eventually(lambda: not is_alive(handle.pid), 10, "the detached worker outlived its end")
+
+
+def test_unknown_accelerators_are_refused_by_the_name_of_the_setting(runtime: RayRuntime) -> None:
+    check_accelerators({"prefill.accelerator_type": "H200", "decode.accelerator_type": None})
+    with pytest.raises(StartupError, match=r"decode\.accelerator_type is 'H20O'") as caught:
+        check_accelerators({"decode.accelerator_type": "H20O"})
+    assert "H200" in caught.value.hint
+
+
+def test_what_is_kept_is_there_for_the_next(runtime: RayRuntime) -> None:
+    assert RayKeeper("one").load() is None
+    for text in ("first", "second"):
+        RayKeeper("one").save(text)
+        assert RayKeeper("one").load() == text
+    assert RayKeeper("other").load() is None
 
 
 # --- a process of its own -------------------------------------------------------------------------

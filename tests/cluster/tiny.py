@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from baton.errors import BatonError, Reason
+from baton.ids import config_digest
 from baton.messages import ClusterView, Role
-from cluster.ports import RouterProgress, RouterRow, StartProgress
+from baton.signals import RouterSignals
+from cluster.ports import RouterProgress, RouterRow, ScalingRow, StartProgress
 from tests.unit.cluster.samples import DIGEST, info
 
 
@@ -74,15 +76,25 @@ class TinyRouter:
 
     def __init__(self, settings_dump: dict[str, Any], router_id: str, digest: str) -> None:
         self.view = ClusterView(-1)
+        self.digest = config_digest(settings_dump) if settings_dump else ""
         self.leaving = False
 
     def start(self, door: str = "") -> None: ...
 
     def progress(self) -> RouterProgress:
-        return RouterProgress("http://127.0.0.1:1", leaving=self.leaving)
+        url, version = "http://127.0.0.1:1", self.view.version
+        return RouterProgress(url, None, True, self.leaving, version, self.digest)
 
-    def set_view(self, view: ClusterView, routers: Sequence[RouterRow] = ()) -> None:
+    def set_view(
+        self,
+        view: ClusterView,
+        routers: Sequence[RouterRow] = (),
+        scaling: ScalingRow | None = None,
+    ) -> None:
         self.view = view
+
+    def signals(self) -> RouterSignals | None:
+        return None
 
     def status(self) -> dict[str, Any]:
         return {"ready": len(self.view.ready(Role.DECODE))}

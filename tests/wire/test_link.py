@@ -222,6 +222,9 @@ class Front:
     def sent(self, request_id: RequestId) -> list[int]:
         return []
 
+    def counter(self, request_id: RequestId):
+        return int
+
     def fail(self, request_id: RequestId, error: BatonError) -> None:
         self.failed[request_id] = error
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from baton.clock import ManualClock
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
+from baton.signals import RouterSignals
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan, Time
 from cluster.ports import (
@@ -16,9 +18,11 @@ from cluster.ports import (
     Placement,
     RouterProgress,
     RouterRow,
+    ScalingRow,
     StartProgress,
 )
 from cluster.processes import Process
+from cluster.scaling.rules import Rules
 from cluster.supervision import Limits, Wanted
 from tests.unit.cluster.samples import DIGEST, info
 
@@ -39,6 +43,8 @@ class FakeHandle:
         self.views: list[ClusterView] = []
         self.doors: list[str] = []
         self.connected = 0
+        self.measured: RouterSignals | None = None
+        self.scaling: ScalingRow | None = None
 
     async def call(self, method: str, *args: object, timeout_s: float) -> Any:
         await asyncio.sleep(0)
@@ -69,9 +75,15 @@ class FakeHandle:
     def _peers_dead(self, agents: tuple[str, ...]) -> None:
         self.mourned.append(agents)
 
-    def _set_view(self, view: ClusterView, routers: Sequence[RouterRow]) -> None:
+    def _set_view(
+        self, view: ClusterView, routers: Sequence[RouterRow], scaling: ScalingRow
+    ) -> None:
         self.views.append(view)
+        self.scaling = scaling
         self.routers = routers
+
+    def _signals(self) -> RouterSignals | None:
+        return self.measured
 
     def _offer(self) -> str:
         return f"door of {self.pid}"
@@ -130,8 +142,9 @@ class FakeFactory:
 class World:
     """A controller, its fakes, and what it showed."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules | None = None, keeper: Any = None) -> None:
         self.clock = ManualClock()
+        self.keeper = keeper
         self.factory = FakeFactory()
         self.shown: list[ClusterStatus] = []
         self.up = asyncio.Event()
@@ -139,8 +152,9 @@ class World:
         # Each pause of a worker's poll moves the clock a second on: views must not be all that the
         # router has time for.
         plan = Plan(Wanted(1, 1), 1, limits, DIGEST, drain_timeout_s=5.0, view_repeat_s=20.0)
-        time = Time(self.clock, self.pause)
-        self.controller = Controller(self.factory, plan, self.show, time)
+        self.plan = replace(plan, rules=rules or Rules())
+        self.time = Time(self.clock, self.pause)
+        self.controller = Controller(self.factory, self.plan, self.show, self.time, keeper)
 
     def show(self, status: ClusterStatus) -> None:
         self.shown.append(status)

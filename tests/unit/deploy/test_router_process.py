@@ -9,12 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from baton.clock import MonotonicClock
 from baton.ids import RouterId
 from baton.messages import ClusterView, WorkerState
 from baton.settings import Settings
+from baton.signals import PoolSignals
 from cluster.ports import RouterRow
 from deploy import router_process
 from deploy.router_process import RouterProcess
+from router.heart import Heart
+from router.metrics import RouterMetrics
 
 
 class Door:
@@ -101,3 +105,19 @@ def test_the_page_shows_all_routers(process: RouterProcess) -> None:
     (shown,) = process._status_page()["routers"]
     assert (shown["router_id"], shown["state"], shown["incarnation"]) == ("router-1", "draining", 3)
     assert (shown["replaced"], shown["detail"], shown["pid"]) == (True, "3 clients left", 7)
+
+
+def test_signals_are_the_hearts_as_soon_as_there_is_one(process: RouterProcess) -> None:
+    assert process.signals() is None
+    process._heart = Heart(
+        process._identity, process._settings, MonotonicClock(), RouterMetrics(), process._connect
+    )
+    process._loop.call(process._heart.start)
+    # The loop is not waited for, however busy it is.
+    process._loop.call(time.sleep, 0.3)
+    began = time.monotonic()
+    signals = process.signals()
+    assert time.monotonic() - began < 0.2
+    assert signals is not None
+    assert (signals.waiting, signals.prefill, signals.decode) == (0, PoolSignals(), PoolSignals())
+    process._loop.submit(process._heart.aclose()).result(5)

@@ -77,6 +77,9 @@ class FakeFront:
     def sent(self, request_id: RequestId) -> list[int]:
         return self.tokens.get(request_id, [])
 
+    def counter(self, request_id: RequestId) -> Callable[[], int]:
+        return lambda: len(self.tokens.get(request_id, []))
+
     def fail(self, request_id: RequestId, error: BatonError) -> None:
         self.failed.append((request_id, error))
         self.on_fail()

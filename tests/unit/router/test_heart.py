@@ -58,6 +58,21 @@ async def test_every_frame_of_a_worker_comes_with_the_same_map(scene: Scene) -> 
     assert second == {"b.0.s": "b", "a.0.d": "a"}
 
 
+async def test_each_tick_may_renew_what_scaling_is_told(scene: Scene) -> None:
+    scene.up(P, D)
+    scene.submit()
+    assert scene.heart.signals().prefill.arriving_tokens_per_s == 0
+    scene.heart.tick(scene.clock.now())
+    told = scene.heart.signals()
+    assert (told.prefill.arriving_tokens_per_s, told.decode.arriving_tokens_per_s) == (2, 1)
+    scene.submit("b")
+    scene.heart.tick(scene.clock.now())
+    assert scene.heart.signals() == told
+    scene.clock.advance(0.5)
+    scene.heart.tick(scene.clock.now())
+    assert scene.heart.signals().prefill.arriving_tokens_per_s == 4
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 

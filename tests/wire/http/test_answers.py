@@ -92,9 +92,12 @@ async def test_the_front_knows_what_it_has_been_given(house: House):
     await until(lambda: len(house.front.sent(request.request_id)) == 5)
     assert list(house.front.sent(request.request_id)) == house.words[:5]
     assert house.front.sent("unknown") == ()
+    counted = house.front.counter(request.request_id)
     asking.cancel()
     await asyncio.wait([asking])
     await until(lambda: not house.heart.live)
+    assert house.front.sent(request.request_id) == ()
+    assert (counted(), house.front.counter("unknown")()) == (5, 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

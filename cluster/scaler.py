@@ -1,0 +1,204 @@
+"""Keeps the pools as large as the scaling law, or an operator, wants them.
+
+Every few seconds all routers are asked what they measured; the law decides, and the crew follows.
+What was decided is kept where a controller that starts again finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time as clock
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from baton.errors import BatonError, Reason
+from baton.ids import WorkerId
+from baton.messages import Role, WorkerState
+from cluster.crew import Crew
+from cluster.fronts import Fronts
+from cluster.jobs import Jobs
+from cluster.plan import Plan, Time
+from cluster.pools import resized, sizes
+from cluster.ports import ScalingRow
+from cluster.scaling.decision import Decision
+from cluster.scaling.law import decide
+from cluster.scaling.memory import Memory, from_json
+from cluster.sights import Heard, view_of
+from cluster.supervision import Wanted
+
+_log = logging.getLogger(__name__)
+_KEPT_LINES = 10
+_KEY = "decide"
+
+
+class Keeper(Protocol):
+    """Keeps one text for whoever controls the cluster next. Both are called in a thread."""
+
+    def load(self) -> str | None:
+        """What was saved last, None if nothing was."""
+        ...
+
+    def save(self, text: str) -> None:
+        """Replaces it. Never raises."""
+
+
+class Scaler:
+    """Belongs to one controller; `step` is called in every turn of its loop."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        fronts: Fronts,
+        plan: Plan,
+        time: Time,
+        keeper: Keeper | None = None,
+        wall: Callable[[], float] = clock.time,
+    ) -> None:
+        self._crew = crew
+        self._fronts = fronts
+        self._plan = plan
+        self._time = time
+        self._keeper = keeper
+        # The law remembers the shape of a day, over restarts.
+        self._wall = wall
+        self._jobs: Jobs[None] = Jobs("scaler")
+        self._mode = plan.rules.scaling.mode
+        self._memory = Memory()
+        self._why: tuple[str, ...] = ()
+        self._lately: tuple[str, ...] = ()
+        self._due_at = 0.0
+        self._began: dict[tuple[WorkerId, int], float] = {}
+        self._startup_s = plan.rules.scaling.startup_s
+
+    @property
+    def row(self) -> ScalingRow:
+        """What is wanted, and why, as people are shown it."""
+        size = sizes(self._crew.wanted)
+        return ScalingRow(
+            self._mode, size[Role.PREFILL], size[Role.DECODE], self._why, self._lately
+        )
+
+    async def step(self) -> None:
+        """One turn: decides when it is time to."""
+        self._measure_starts()
+        self._jobs.collect()
+        now = self._time.now()
+        if self._mode == "auto" and now >= self._due_at and not self._jobs.busy(_KEY):
+            self._due_at = now + self._plan.rules.scaling.interval_s
+            self._jobs.start(_KEY, "scale", self._decide())
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """The decision in flight."""
+        return self._jobs.tasks
+
+    async def aclose(self) -> None:
+        """Decides nothing more."""
+        await self._jobs.aclose()
+
+    def set_by_hand(self, counts: Mapping[Role, int]) -> ScalingRow:
+        """From now on so many workers, whatever comes. Raises BatonError outside the bounds."""
+        for role, count in counts.items():
+            least, most = (1 if role is Role.DECODE else 0), self._plan.rules.bounds(role)[1]
+            if not least <= count <= most:
+                text = f"{role.value}={count}; allowed: from {least} to scaling."
+                text += f"{role.value}_max_workers, which is {most}"
+                raise BatonError(Reason.INVALID_REQUEST, text)
+        self._mode, self._why = "manual", ()
+        counts = {**sizes(self._crew.wanted), **counts}
+        self._crew.scale(resized(self._crew.wanted, counts, self._moves(counts)))
+        self._note("set by hand")
+        return self.row
+
+    def _moves(self, counts: Mapping[Role, int]) -> dict[Role, int]:
+        """Who is too many in one pool and missed in the other need not be started anew."""
+        size = sizes(self._crew.wanted)
+        more = {role: counts[role] - size[role] for role in Role}
+        may_change = self._plan.rules.scaling.role_changes
+        pairs = ((Role.PREFILL, Role.DECODE), (Role.DECODE, Role.PREFILL))
+        return {a: max(min(-more[a], more[b]), 0) for a, b in pairs} if may_change else {}
+
+    def set_auto(self) -> ScalingRow:
+        """From now on the law decides, beginning with what is there."""
+        self._mode, self._due_at = "auto", 0.0
+        self._memory = Memory()
+        self._note("the law decides from now on")
+        return self.row
+
+    async def restore(self) -> None:
+        """Goes on where an earlier controller of this cluster was."""
+        text = None if self._keeper is None else await asyncio.to_thread(self._keeper.load)
+        if text is None:
+            return
+        try:
+            kept = json.loads(text)
+            wanted, memory = _wanted(kept["wanted"]), from_json(kept["memory"])
+            startup_s = float(kept["startup_s"])
+        except (ValueError, KeyError, TypeError) as error:
+            _log.warning("what was decided earlier cannot be read: %s", error)
+            return
+        self._mode = "auto" if kept["mode"] == "auto" else "manual"
+        self._memory, self._startup_s = memory, startup_s
+        self._crew.scale(wanted)
+        self._note("went on after a restart of the controller")
+
+    async def save(self) -> None:
+        """Keeps what was decided."""
+        if self._keeper is not None:
+            kept = {
+                "mode": self._mode,
+                "wanted": _plain(self._crew.wanted),
+                "memory": self._memory.as_json(),
+                "startup_s": self._startup_s,
+            }
+            await asyncio.to_thread(self._keeper.save, json.dumps(kept))
+
+    async def _decide(self) -> None:
+        heard = Heard(await self._fronts.signals())
+        if self._mode != "auto":
+            # An operator was faster than the routers.
+            return
+        rules = self._plan.rules
+        view = view_of(
+            self._crew.table, self._crew.wanted, heard, rules.slo.percentile, self._startup_s
+        )
+        decision = decide(view, self._memory, self._wall(), rules)
+        self._memory = decision.memory
+        self._why = tuple(why.text for why in decision.why)
+        self._carry_out(decision)
+        await self.save()
+
+    def _carry_out(self, decision: Decision) -> None:
+        counts = {Role.PREFILL: decision.prefill, Role.DECODE: decision.decode}
+        moves = {Role.PREFILL: decision.to_decode, Role.DECODE: decision.to_prefill}
+        wanted = resized(self._crew.wanted, counts, moves)
+        if wanted != self._crew.wanted:
+            self._crew.scale(wanted)
+            self._note("; ".join(self._why))
+
+    def _note(self, text: str) -> None:
+        size = sizes(self._crew.wanted)
+        counts = f"prefill {size[Role.PREFILL]}, decode {size[Role.DECODE]}"
+        _log.info("scaling: %s wanted: %s", counts, text)
+        at = clock.strftime("%X", clock.localtime(self._wall()))
+        self._lately = (*self._lately, f"{at} {counts}: {text}")[-_KEPT_LINES:]
+
+    def _measure_starts(self) -> None:
+        now, began = self._time.now(), self._began
+        for row in self._crew.table.rows:
+            start = (row.worker_id, row.incarnation)
+            if row.state is WorkerState.STARTING:
+                began.setdefault(start, now)
+            elif (since := began.pop(start, None)) and row.state is WorkerState.READY:
+                self._startup_s = now - since
+
+
+def _plain(wanted: Wanted) -> dict[str, Any]:
+    return {"prefill": wanted.prefill, "decode": wanted.decode, "roles": dict(wanted.roles)}
+
+
+def _wanted(kept: Mapping[str, Any]) -> Wanted:
+    roles = tuple((WorkerId(name), Role(role)) for name, role in kept["roles"].items())
+    return Wanted(int(kept["prefill"]), int(kept["decode"]), roles)

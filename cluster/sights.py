@@ -1,0 +1,93 @@
+"""What the scaling law is shown: the table, and what every router said. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from baton.messages import Role, WorkerState
+from baton.signals import PoolSignals, RouterSignals
+from cluster.membership import Table
+from cluster.pools import sizes
+from cluster.scaling.view import PoolSight, ScalingView, Signal
+from cluster.standing_in import working_as
+from cluster.supervision import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What all serving routers said at about the same time; nothing unless all of them did.
+
+    Of some of them alone it would look as if the rest of the load had gone.
+    """
+
+    signals: tuple[RouterSignals, ...] = ()
+    age_s: float = 0.0
+
+
+def view_of(
+    table: Table, wanted: Wanted, heard: Heard, percentile: float, startup_s: float
+) -> ScalingView:
+    """The cluster as `cluster.scaling.law` looks at it. `percentile` is that of the promises."""
+    pools = {role: _pool(role, table, wanted, heard, percentile) for role in Role}
+    sending = [one.transfer_backlog_s for one in heard.signals]
+    return ScalingView(
+        pools[Role.PREFILL],
+        pools[Role.DECODE],
+        startup_s,
+        Signal(max(sending), heard.age_s) if sending else None,
+        sum(one.waiting for one in heard.signals),
+    )
+
+
+def percentile_of(samples: Sequence[float], share: float) -> float | None:
+    """The smallest sample that so large a share does not exceed; None of nothing."""
+    ordered = sorted(samples)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None
+
+
+def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, percentile: float) -> PoolSight:
+    alive = [row for row in table.rows if row.state is not WorkerState.GONE]
+    ready = [r for r in alive if r.state is WorkerState.READY and working_as(r) is role]
+    draining = [r for r in alive if r.state is WorkerState.DRAINING and r.role is role]
+    # Whoever waits for another attempt at its start is on its way like those that start.
+    starting = max(sizes(wanted)[role] - len(ready), 0)
+    said = list(_of(role, heard))
+    age_s, load_age_s = (
+        heard.age_s,
+        heard.age_s + max((s.load_age_s for s in heard.signals), default=0.0),
+    )
+    speeds = [one.worker_tokens_per_s for one in said if one.worker_tokens_per_s > 0]
+    waiting_s = sum(one.waiting_s for one in said) / max(len(ready), 1)
+    return PoolSight(
+        ready=len(ready),
+        starting=starting,
+        draining=len(draining),
+        arriving_tokens_per_s=_signal(
+            sum(one.arriving_tokens_per_s for one in said) if said else None, age_s
+        ),
+        worker_tokens_per_s=_signal(fmean(speeds) if speeds else None, age_s),
+        backlog_s=_signal(
+            waiting_s + max(one.queued_s for one in said) if said else None, load_age_s
+        ),
+        attained=_signal(
+            percentile_of([x for one in said for x in one.attained], percentile), age_s
+        ),
+        predicted=_signal(_largest([one.predicted for one in said]), age_s),
+        kv_used=_signal(_largest([one.kv_used for one in said]), load_age_s),
+    )
+
+
+def _of(role: Role, heard: Heard) -> Iterator[PoolSignals]:
+    for one in heard.signals:
+        yield one.prefill if role is Role.PREFILL else one.decode
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _signal(value: float | None, age_s: float) -> Signal | None:
+    return None if value is None else Signal(value, age_s)

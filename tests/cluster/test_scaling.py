@@ -1,0 +1,169 @@
+"""Load makes the decode pool grow and shrink again while its controller is killed in between."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.leftovers import Mark
+from benchmarks.served import Served, serving
+from deploy import cli
+from tests.cluster.asking import BACK_S, SHORT, busy, free_port, serves, status, until
+from tests.cluster.conftest import BESIDE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+CLIENTS = 8
+SETTINGS = {
+    "scaling.mode": "auto",
+    "scaling.prefill_max_workers": 2,
+    "scaling.decode_max_workers": 2,
+    "scaling.interval_s": 1,
+    "scaling.down_after_s": 5,
+    "slo.window_s": 10,
+    # Memory is what runs out here: some 16,000 tokens.
+    "engine.kv_cache_gib": 0.0625,
+    # Prompts may take as long as they do on a machine that has two cores for four engines.
+    "slo.ttft_s": 60,
+    "slo.tpot_s": 5,
+    "router.disaggregate": "always",
+    "admission.shed_at": 0,
+}
+
+
+class _Load:
+    """Clients with long answers to long prompts, of which no two share a block."""
+
+    def __init__(self, served: Served) -> None:
+        self.failed: list[str] = []
+        self.answered = 0
+        self._url = f"{served.url}/v1/completions"
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
+
+    def __enter__(self) -> _Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(120)
+
+    def _run(self, number: int) -> None:
+        turn = 0
+        while not self._over.is_set():
+            turn += 1
+            body = {**SHORT, "prompt": f"{number} {turn} " * 600, "max_tokens": 300}
+            try:
+                answer = httpx.post(self._url, json=body, timeout=120)
+            except httpx.HTTPError as error:
+                self.failed.append(f"{time.strftime('%X')} {error!r}")
+                continue
+            if answer.status_code != 200 or answer.json()["usage"]["completion_tokens"] != 300:
+                self.failed.append(f"{time.strftime('%X')} {answer.status_code} {answer.text}")
+            self.answered += 1
+
+
+def _ready(served: Served) -> dict[str, int]:
+    """Workers by role, as routers use them."""
+    try:
+        workers = status(served)["workers"]
+    except httpx.HTTPError:
+        return {}
+    return {r: sum(w["up"] and w["role"] == r for w in workers) for r in ("prefill", "decode")}
+
+
+def _wanted(served: Served) -> tuple[int, int]:
+    row = status(served)["scaling"]
+    return row["prefill"], row["decode"]
+
+
+def test_decode_grows_under_load_and_shrinks_again_and_prefill_stays(
+    ray_beside: str, run_mark: Mark, tmp_path: Path
+) -> None:
+    fixed = {"cluster.ray_address": ray_beside, "router.port": free_port(), **SETTINGS}
+    options = [word for name, value in fixed.items() for word in ("--set", f"{name}={value}")]
+    environment = {**run_mark.environment, **BESIDE}
+    with ExitStack() as stack:
+        first = stack.enter_context(serving(options, tmp_path, environment))
+        until(lambda: serves(first), BACK_S, "service")
+        assert _ready(first) == {"prefill": 1, "decode": 1}
+        with _Load(first) as load:
+            until(lambda: _wanted(first)[1] == 2, 60, "decode is wanted twice")
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait(10)
+            second = stack.enter_context(serving(options, tmp_path, environment))
+            until(lambda: _ready(second).get("decode") == 2, BACK_S, "two decode workers")
+            assert _wanted(second) == (1, 2)
+            row = status(second)["scaling"]
+            assert row["mode"] == "auto"
+            assert any("restart of the controller" in line for line in row["lately"])
+        until(lambda: busy(second) == 0, 60, "all is answered")
+        until(lambda: _wanted(second)[1] == 1, 120, "one decode worker is wanted")
+        until(lambda: _ready(second) == {"prefill": 1, "decode": 1}, 60, "it has gone")
+        shown: list[str] = status(second)["scaling"]["lately"]
+        print("\n".join(shown), load.answered)
+        assert all(line.split()[1:3] == ["prefill", "1,"] for line in shown), shown
+        assert load.failed == []
+        assert load.answered > CLIENTS
+
+
+class _Streams:
+    """Answers that take a while, in the background; each has to be whole."""
+
+    def __init__(self, served: Served, count: int) -> None:
+        self._url = f"{served.url}/v1/completions"
+        self.tokens = [0] * count
+        self.ends = [""] * count
+        self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, number: int) -> None:
+        body = {**SHORT, "prompt": f"stream {number}:", "max_tokens": 800, "stream": True}
+        with httpx.stream("POST", self._url, json=body, timeout=60) as answer:
+            for line in filter(None, answer.iter_lines()):
+                self.tokens[number] += 1
+                self.ends[number] = line
+
+    def all_run(self) -> bool:
+        return min(self.tokens) > 5
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join(120)
+
+
+def _roles(served: Served) -> dict[str, tuple[str, int]]:
+    page = status(served)
+    pids = {m["worker_id"]: m["pid"] for m in page["members"]}
+    return {w["worker_id"]: (w["role"], pids[w["worker_id"]]) for w in page["workers"] if w["up"]}
+
+
+def test_a_worker_changes_its_role_both_ways_with_requests_running(
+    run_mark: Mark, tmp_path: Path
+) -> None:
+    options = ["--prefill", "2", "--set", "router.disaggregate=always"]
+    where = ["--set", f"cluster.run_dir={tmp_path}"]
+    with serving(options, tmp_path, run_mark.environment) as served:
+        until(lambda: serves(served), BACK_S, "service")
+        pid = {name: number for name, (_, number) in _roles(served).items()}
+        for counts, role in (("prefill=1 decode=2", "decode"), ("prefill=2 decode=1", "prefill")):
+            streams = _Streams(served, 6)
+            until(streams.all_run, 60, "all streams run")
+            assert cli.main(["scale", *counts.split(), *where]) == 0
+            changed = ("prefill-0", (role, pid["prefill-0"]))
+            until(lambda changed=changed: changed in _roles(served).items(), 20, f"it is {role}")
+            assert all(serves(served) for _ in range(4))
+            streams.wait()
+            assert set(streams.ends) == {"data: [DONE]"}
+        assert {name: number for name, (_, number) in _roles(served).items()} == pid
+        assert all(m["restarts"] == 0 for m in status(served)["members"])
+    assert served.process.returncode == 0, "\n".join(served.lines[-30:])
