@@ -30,7 +30,7 @@ class _LongAnswer(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        body = {**LONG_ANSWER, "stream": True}
+        body = {**LONG_ANSWER, "max_tokens": 2000, "stream": True}
         with httpx.stream("POST", self._url, json=body, timeout=60) as answer:
             for line in filter(None, answer.iter_lines()):
                 self.lines.append(line)
@@ -67,7 +67,7 @@ def test_nobody_notices_that_the_controller_was_away(
             # The new controller is obeyed: what is killed comes back.
             os.kill(before["prefill-0"][0], signal.SIGKILL)
             until(lambda: _pids(second)["prefill-0"][0] != before["prefill-0"][0], BACK_S, "anew")
-            stream.join(60)
+            stream.join(120)
             assert stream.lines[-1] == "data: [DONE]"
             assert not any('"error"' in line for line in stream.lines)
             until(lambda: busy(second) == 0, 10, "all requests have ended")
