@@ -1,11 +1,13 @@
 """How many workers a pool has, what each may use, and where Ray puts it."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from baton.settings.section import Section
+
+_OWN = frozenset({"CPU", "GPU", "memory", "object_store_memory"})
 
 
 class PoolSettings(Section):
@@ -30,7 +32,7 @@ class PoolSettings(Section):
         description="Kind of accelerator that a worker needs, as Ray names it, such as H100. "
         "null = any.",
     )
-    resources: Mapping[str, float] = Field(
+    resources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Further resources of Ray that each worker takes, by name, such as a label "
         "that marks the nodes of this pool.",
@@ -40,3 +42,13 @@ class PoolSettings(Section):
         description="pack = Ray fills a node before it takes the next; spread = workers go to as "
         "many nodes as there are.",
     )
+
+    @field_validator("resources")
+    @classmethod
+    def _are_further(cls, resources: Mapping[str, float]) -> Mapping[str, float]:
+        if own := _OWN & resources.keys():
+            raise ValueError(
+                f"{sorted(own)[0]} is set by cpus_per_worker and gpus_per_worker; allowed: other "
+                "names"
+            )
+        return resources

@@ -30,12 +30,11 @@ class ScalingSettings(Section):
         gt=0,
         description="Seconds from asking for a worker until it serves, until one was measured.",
     )
-    utilization: float = Field(
-        0.85,
-        gt=0,
-        le=1,
-        description="Part of what a worker can do within the promises that is planned for. The "
-        "rest carries bursts until more workers have started: the longer a start takes, the lower.",
+    headroom: float = Field(
+        0.4,
+        ge=0,
+        description="Spare workers, times the root of those that the load keeps busy: 1 busy "
+        "worker has 0.4 spare, 4 have 0.8, 16 have 1.6. They carry bursts until more have started.",
     )
     kv_utilization: float = Field(
         0.9, gt=0, le=1, description="Part of decode's KV memory above which workers are added."
@@ -51,8 +50,7 @@ class ScalingSettings(Section):
         0.85,
         gt=0,
         lt=1,
-        description="A worker leaves only if the others stay below so much of each of the three "
-        "limits above.",
+        description="A worker leaves only if so much of what the others may carry is enough.",
     )
     down_after_s: float = Field(
         60.0,

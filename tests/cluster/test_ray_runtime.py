@@ -16,19 +16,13 @@ import pytest
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
-from cluster import ray_actors
+from cluster import ray_actors, ray_runtime
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan
 from cluster.ports import Adopted, AdoptedRouter, Placement
 from cluster.processes import Process, descendants, find, is_alive
 from cluster.ray_actors import ActorSpec, RayActorFactory, RayHandle, end_cluster
-from cluster.ray_runtime import (
-    RayKeeper,
-    RayOptions,
-    RayRuntime,
-    check_accelerators,
-    start_or_join,
-)
+from cluster.ray_runtime import RayKeeper, RayOptions, RayRuntime, start_or_join
 from cluster.supervision import Limits, Wanted
 from deploy.rundir import RunDir
 from tests.cluster.tiny import TinyRouter, TinyWorker
@@ -248,25 +242,24 @@ async def test_detached_workers_are_found_again(runtime: RayRuntime) -> None:
     assert isinstance(worker, Adopted)
     assert worker.placement == replace(P0, incarnation=3, core_index=1)
     assert worker.handle.pid == handle.pid
-    assert isinstance(router, AdoptedRouter)
-    assert (router.router_id, router.incarnation) == ("router-0", 1)
+    assert router == AdoptedRouter(RouterId("router-0"), 1, router.handle)
     assert await end_cluster("kept") == ["router:router-0:1", "worker:prefill-0:3:1"]
     eventually(lambda: not is_alive(handle.pid), 10, "the detached worker outlived its end")
 
 
 def test_unknown_accelerators_are_refused_by_the_name_of_the_setting(runtime: RayRuntime) -> None:
-    check_accelerators({"prefill.accelerator_type": "H200", "decode.accelerator_type": None})
+    ray_runtime.check_accelerators(
+        {"prefill.accelerator_type": "H200", "decode.accelerator_type": None}
+    )
     with pytest.raises(StartupError, match=r"decode\.accelerator_type is 'H20O'") as caught:
-        check_accelerators({"decode.accelerator_type": "H20O"})
+        ray_runtime.check_accelerators({"decode.accelerator_type": "H20O"})
     assert "H200" in caught.value.hint
 
 
 def test_what_is_kept_is_there_for_the_next(runtime: RayRuntime) -> None:
-    assert RayKeeper("one").load() is None
-    for text in ("first", "second"):
-        RayKeeper("one").save(text)
-        assert RayKeeper("one").load() == text
-    assert RayKeeper("other").load() is None
+    RayKeeper("one").save("first")
+    RayKeeper("one").save("second")
+    assert [RayKeeper(name).load() for name in ("one", "other")] == ["second", None]
 
 
 # --- a process of its own -------------------------------------------------------------------------
