@@ -22,8 +22,7 @@ def _engines_start() -> bool:
     return any(Path(tempfile.gettempdir()).glob("baton-engine-*"))
 
 
-@pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])
-def test_a_start_that_is_cut_off_leaves_nothing(tmp_path: Path, signals: int) -> None:
+def test_a_start_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
     run_mark = mark()
     process = subprocess.Popen(
         [
@@ -36,8 +35,7 @@ def test_a_start_that_is_cut_off_leaves_nothing(tmp_path: Path, signals: int) ->
     )
     try:
         until(_engines_start, 90, "an engine starts")
-        for _ in range(signals):
-            process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
         process.wait(ENDED_S)
     finally:
         process.kill()
