@@ -4,12 +4,20 @@ usage: python -m benchmarks.handoff [--quick | --gpu] [--json FILE]
 
 All three are loaded into the same engines; each request says which one carries its KV. Exposed
 time is from the end of prefill, as the client hears of it, to decode's first token: transfer,
-scheduling and one decode step. The model has random weights and 64 KiB of KV per token. vLLM's
-connectors run without NIXL's progress thread, as Baton configures them on CPU, so that its absence
-is not counted as a gain; the full run adds a pair of engines with it. vLLM's push gets both legs at
-once, which is its best case. Then the speed of a link is set by the time that prefill takes (see
-`link` and `shaped`); where that cannot be done, those figures are null. With --gpu it is Baton's
-connector alone, on one GPU (see `handoff_gpu`). The last line is one JSON object.
+scheduling and one decode step. The model has random weights and 64 KiB of KV per token; figures
+that stand alone are of 1,024 tokens. vLLM's connectors run without NIXL's progress thread, as Baton
+configures them on CPU, so that its absence is not counted as a gain. vLLM's push gets both legs at
+once, which is its best case. The speed of a shaped link is set by the time that prefill takes (see
+`link` and `shaped`); where that cannot be done, those figures are null.
+
+The full run has parts with engines and a time of their own, 14 minutes together: prompts of 128 to
+8,000 tokens and several clients at once; the link at four speeds; the demo model, whose KV is so
+small that the figures measure polling; each of vLLM's connectors with its progress thread. A part
+whose time is over, or whose engines fail, is cut short with a reason (`parts`), and every figure
+says how many requests it is the median of (`requests`).
+
+With --gpu it is Baton's connector alone, on one GPU (see `handoff_gpu`). The last line is one JSON
+object.
 """
 
 from __future__ import annotations

@@ -1,22 +1,43 @@
-"""What the handoff benchmark does with its engines, and how it reports what it saw."""
+"""What the handoff benchmark does with its engines: the quick run, and the full one in parts."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import link, shaped, wide_model
 from benchmarks.engines import ClusterOfTwo
-from benchmarks.handing import HandingPair, Seen, at_once, in_turns
+from benchmarks.handing import HandingPair, at_once, fresh_prompt, in_turns
+from benchmarks.handoff_budget import Budget
 from benchmarks.handoff_engines import BLOCK_TOKENS, Wanted, engines
-from benchmarks.ways import WithProgressThreads
+from benchmarks.handoff_figures import (
+    KEY_TOKENS,
+    NAMES,
+    baton_share_of,
+    by_length,
+    exposed_s,
+    first_token_s,
+    keys,
+    under_load,
+)
+from benchmarks.handoff_parts import Found, Part, run
+from benchmarks.ways import PullWithProgressThread, PushWithProgressThread
 
-NAMES = {"baton": "baton", "pull": "vllm_pull", "push": "vllm_push"}
 WAYS = tuple(NAMES)
 _WARM_TOKENS = 512
-_STREAMS = (1, 4, 16)
+_QUICK_TURNS_S, _QUICK_S = 11.0, 40.0
+"""On a busy machine the last of three turns is left out."""
+_FULL_S = 840.0
+"""For all parts. The imports before and the last engines' end after take half a minute."""
+_ROUNDS = {128: 5, 512: 5, 1024: 5, 2048: 3, 4096: 2, 8000: 1}
+"""By prompt length: long ones take most of the time, and vary least."""
+_ROUNDS_DEMO = {128: 5, 512: 5, 1024: 5, 2048: 3, 8000: 1}
+_ROUNDS_LOUD = {128: 3, 512: 5, 1024: 5, 2048: 2}
+_LOAD_S = 100.0
+_REQUESTS = {1: 6, 4: 8, 16: 16}
+"""By the number of clients."""
+_LOAD_TOKENS, _ANSWER_TOKENS = 512, 16
+_FACTORS = (1.0, 0.1, 0.5, 2.0)
 
 
 def quick() -> dict[str, Any]:
@@ -27,101 +48,96 @@ def quick() -> dict[str, Any]:
 
 
 async def _quick(cluster: ClusterOfTwo, tls: str | None) -> dict[str, Any]:
+    found = Found()
     async with HandingPair(cluster) as pair:
         await pair.prepare(WAYS, _WARM_TOKENS)
-        seen = await in_turns(pair, WAYS, [1024], rounds=3)
-        on_link = await _shaped(pair, [1.0], rounds=1)
+        await in_turns(pair, WAYS, {KEY_TOKENS: 3}, Budget(_QUICK_TURNS_S), found.seen)
+        if link.inside():
+            await shaped.shares(pair, BLOCK_TOKENS, [1.0], 1, Budget(_QUICK_S), found.shaped)
         await pair.until_empty()
-    return {**_keys(seen, on_link), "transports": tls, "unshaped": _by_length(seen)}
+    return {
+        **keys(found.seen, found.shaped),
+        "transports": tls,
+        "unshaped": by_length(found.seen, wide_model.KV_BYTES_PER_TOKEN),
+    }
 
 
 def full() -> dict[str, Any]:
-    """Three pairs of engines, one after the other."""
-    with engines(Wanted(8192, 2.0, None)) as cluster:
-        seen, load = asyncio.run(_unshaped(cluster, [128, 512, 1024, 2048, 4096, 8000], 3))
-    with engines(Wanted(4096, 1.0, None, WithProgressThreads)) as cluster:
-        loud, _ = asyncio.run(_unshaped(cluster, [1024, 2048], 3, streams=()))
-    on_link = None
-    if link.inside():
-        with engines(Wanted(4096, 1.0, "tcp")) as cluster:
-            on_link = asyncio.run(_on_link(cluster))
+    """All parts, one after the other, each with engines of its own."""
+    total = Budget(_FULL_S)
+    found = {part.name: run(part, total) for part in _parts()}
+    wide, loud = found["wide_model"], {w: found[f"{w}_with_progress_thread"] for w in _LOUD}
+    loud_runs = {w: part.seen.get(w, {}) for w, part in loud.items()}
+    others = {name: wide.seen.get(way, {}) for way, name in NAMES.items() if way != "baton"}
+    others |= {f"{NAMES[w]}_with_progress_thread": runs for w, runs in loud_runs.items()}
     return {
-        **_keys(seen, on_link),
-        "unshaped": _by_length(seen),
-        "under_load": load,
-        "with_progress_threads": _by_length(loud),
+        **keys(wide.seen, found["link"].shaped if "link" in found else None),
+        "parts": {name: each.how_it_went() for name, each in found.items()},
+        "baton_exposed_of": baton_share_of(wide.seen, others, exposed_s),
+        "baton_first_token_of": baton_share_of(wide.seen, others, first_token_s),
+        "unshaped": by_length(wide.seen, wide.kv_bytes_per_token),
+        "under_load": wide.load,
+        "with_progress_threads": by_length(loud_runs, wide_model.KV_BYTES_PER_TOKEN),
+        "demo_model": _demo_figures(found["demo_model"]),
     }
 
 
-async def _unshaped(
-    cluster: ClusterOfTwo,
-    lengths: Sequence[int],
-    rounds: int,
-    streams: Sequence[int] = _STREAMS,
-) -> tuple[dict[str, dict[int, list[Seen]]], dict[str, Any]]:
-    async with HandingPair(cluster) as pair:
-        await pair.prepare(WAYS, _WARM_TOKENS)
-        seen = await in_turns(pair, WAYS, lengths, rounds)
-        load = {str(n): await _under_load(pair, n) for n in streams}
-        await pair.until_empty()
-        return seen, load
-
-
-async def _under_load(pair: HandingPair, streams: int) -> dict[str, Any]:
-    found = {}
-    for way, name in NAMES.items():
-        done, took_s = await at_once(pair, way, 512, 16, streams, requests=max(8, 2 * streams))
-        found[name] = {
-            "goodput_requests_per_s": round(len(done) / took_s, 2),
-            "first_token_ms": _ms([s.first_token_s for s in done]),
-            "whole_answer_ms": _ms([s.total_s for s in done]),
-        }
-    print(f"{streams} clients at once done", flush=True)
-    return found
-
-
-async def _on_link(cluster: ClusterOfTwo) -> dict[str, Any] | None:
-    async with HandingPair(cluster) as pair:
-        await pair.prepare(WAYS, _WARM_TOKENS)
-        return await _shaped(pair, [0.1, 0.5, 1.0, 2.0], rounds=5)
-
-
-async def _shaped(pair: HandingPair, factors: list[float], rounds: int) -> dict[str, Any] | None:
-    if not link.inside():
-        return None
-    return await shaped.shares(pair, BLOCK_TOKENS, factors, rounds)
-
-
-def _keys(seen: dict[str, dict[int, list[Seen]]], on_link: dict[str, Any] | None) -> dict[str, Any]:
-    at_one = on_link["by_factor"]["1"] if on_link is not None else None
+def _demo_figures(demo: Found) -> dict[str, Any]:
     return {
-        "exposed_ms_p50": {
-            name: _ms([s.exposed_s for runs in seen[way].values() for s in runs])
-            for way, name in NAMES.items()
-        },
-        "shaped_exposed_share_chunked": at_one and at_one["chunk"]["share"],
-        "shaped_exposed_share_layered": at_one and at_one["layer"]["share"],
-        "shaped": on_link,
+        "kv_bytes_per_token": demo.kv_bytes_per_token,
+        "unshaped": by_length(demo.seen, demo.kv_bytes_per_token),
     }
 
 
-def _by_length(seen: dict[str, dict[int, list[Seen]]]) -> dict[str, Any]:
-    return {
-        str(length): {
-            "kv_mib": round(length * wide_model.KV_BYTES_PER_TOKEN / 2**20),
-            **{name: _figures(seen[way][length]) for way, name in NAMES.items()},
-        }
-        for length in seen["baton"]
-    }
+_LOUD = {"pull": PullWithProgressThread, "push": PushWithProgressThread}
 
 
-def _figures(runs: list[Seen]) -> dict[str, float]:
-    return {
-        "prefill_ms": _ms([s.prefill_s for s in runs]),
-        "exposed_ms": _ms([s.exposed_s for s in runs]),
-        "first_token_ms": _ms([s.first_token_s for s in runs]),
-    }
+def _parts() -> list[Part]:
+    on_link = Part("link", Wanted(4096, 1.0, "tcp"), 200, _on_link)
+    loud = [
+        Part(f"{way}_with_progress_thread", Wanted(4096, 1.0, None, handoffs), 80, _ways(way))
+        for way, handoffs in _LOUD.items()
+    ]
+    return [
+        Part("wide_model", Wanted(8192, 2.0, None), 430, _wide, patience_s=120),
+        *([on_link] if link.inside() else []),
+        Part("demo_model", Wanted(8192, 1.0, None, demo_model=True), 110, _demo, patience_s=90),
+        *loud,
+    ]
 
 
-def _ms(seconds: list[float]) -> float:
-    return round(statistics.median(seconds) * 1e3, 1)
+async def _wide(pair: HandingPair, budget: Budget, found: Found) -> None:
+    await pair.prepare(WAYS, _WARM_TOKENS)
+    await in_turns(pair, WAYS, _ROUNDS, budget.part(budget.left_s - _LOAD_S), found.seen)
+    await _under_load(pair, budget, found.load)
+    await pair.until_empty()
+
+
+async def _demo(pair: HandingPair, budget: Budget, found: Found) -> None:
+    await pair.prepare(WAYS, _WARM_TOKENS)
+    await in_turns(pair, WAYS, _ROUNDS_DEMO, budget, found.seen)
+
+
+def _ways(*ways: str) -> Any:
+    async def measure(pair: HandingPair, budget: Budget, found: Found) -> None:
+        await pair.prepare(ways, _WARM_TOKENS)
+        await in_turns(pair, ways, _ROUNDS_LOUD, budget, found.seen)
+
+    return measure
+
+
+async def _on_link(pair: HandingPair, budget: Budget, found: Found) -> None:
+    await pair.prepare(WAYS, _WARM_TOKENS)
+    await shaped.shares(pair, BLOCK_TOKENS, _FACTORS, 3, budget, found.shaped)
+
+
+async def _under_load(pair: HandingPair, budget: Budget, load: dict[str, Any]) -> None:
+    left = len(_REQUESTS) * len(WAYS)
+    for clients, requests in _REQUESTS.items():
+        for way, name in NAMES.items():
+            fresh = (fresh_prompt(_LOAD_TOKENS) for _ in range(requests))
+            prompts = budget.share(left).while_any_is_left(fresh)
+            done = await at_once(pair, way, prompts, _ANSWER_TOKENS, clients)
+            load.setdefault(str(clients), {})[name] = under_load(*done)
+            left -= 1
+        print(f"{clients} clients at once done", flush=True)

@@ -8,10 +8,13 @@ included; its share is of the time that the whole KV needs on that link.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import link, wide_model
 from benchmarks.handing import HandingPair, Seen, fresh_prompt
+from benchmarks.handoff_budget import Budget
 
 PROMPT_TOKENS = 1900
 """Four chunks of 512, of which the last holds 12 of 60 blocks."""
@@ -19,33 +22,53 @@ WAYS = ("chunk", "layer")
 
 
 async def shares(
-    pair: HandingPair, block_tokens: int, factors: list[float], rounds: int
-) -> dict[str, Any]:
-    """Exposed shares by factor and way."""
+    pair: HandingPair,
+    block_tokens: int,
+    factors: Sequence[float],
+    rounds: int,
+    budget: Budget,
+    found: dict[str, Any],
+) -> None:
+    """Put exposed shares by factor and way into `found`, as they come. Rounds that do not fit into
+    the time are left out, but for the first of each factor."""
     blocks = -(-PROMPT_TOKENS // block_tokens)
     kv_bytes = blocks * block_tokens * wide_model.KV_BYTES_PER_TOKEN
     seconds, cached = await _prefill(pair, rounds)
     prefill_s = statistics.median(seconds)
-    found = {}
-    for factor in factors:
-        whole_s = factor * prefill_s
-        link.limit(kv_bytes / whole_s)
-        # Nothing but transfer: it shows that the link is as slow as it was told to be.
-        measured = (await pair.hand("chunk", cached)).first_token_s
-        found[f"{factor:g}"] = {
-            "whole_ms": _ms(whole_s),
-            "whole_measured_ms": _ms(measured),
-            **await _by_way(pair, whole_s, rounds),
-        }
-        link.limit(None)
-        if factor != factors[-1]:
-            _, cached = await _prefill(pair, 1)  # What went over the link has displaced it.
-        print(f"link at {factor:g} times the prefill done", flush=True)
-    return {
+    found |= {
         "prompt_tokens": PROMPT_TOKENS,
         "kv_mib": round(kv_bytes / 2**20),
         "prefill_ms": _ms(prefill_s),
-        "by_factor": found,
+        "by_factor": {},
+    }
+    for i, factor in enumerate(factors):
+        if i > 0:
+            _, cached = await _prefill(pair, 1)  # What went over the link has displaced it.
+        whole_s = factor * prefill_s
+        share = budget.share(len(factors) - i)
+        with _limited(kv_bytes / whole_s):
+            found["by_factor"][f"{factor:g}"] = await _at(pair, cached, whole_s, rounds, share)
+        print(f"link at {factor:g} times the prefill done", flush=True)
+
+
+@contextmanager
+def _limited(bytes_per_s: float) -> Iterator[None]:
+    link.limit(bytes_per_s)
+    try:
+        yield
+    finally:
+        link.limit(None)
+
+
+async def _at(
+    pair: HandingPair, cached: list[int], whole_s: float, rounds: int, budget: Budget
+) -> dict[str, Any]:
+    # Nothing but transfer: it shows that the link is as slow as it was told to be.
+    measured = (await pair.hand("chunk", cached)).first_token_s
+    return {
+        "whole_ms": _ms(whole_s),
+        "whole_measured_ms": _ms(measured),
+        **await _by_way(pair, whole_s, rounds, budget),
     }
 
 
@@ -55,11 +78,16 @@ async def _prefill(pair: HandingPair, rounds: int) -> tuple[list[float], list[in
     return [await pair.compute_on_prefill(prompt) for prompt in prompts], prompts[-1]
 
 
-async def _by_way(pair: HandingPair, whole_s: float, rounds: int) -> dict[str, Any]:
+async def _by_way(pair: HandingPair, whole_s: float, rounds: int, budget: Budget) -> dict[str, Any]:
     seen: dict[str, list[Seen]] = {way: [] for way in WAYS}
-    for _ in range(rounds):
+    took_s = 0.0
+    for turn in range(rounds):
+        if turn and not budget.allows(took_s):
+            break
+        before_s = budget.left_s
         for way in WAYS:
             seen[way].append(await pair.hand(way, fresh_prompt(PROMPT_TOKENS)))
+        took_s = before_s - budget.left_s
     return {way: _figures(runs, whole_s) for way, runs in seen.items()}
 
 

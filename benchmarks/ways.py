@@ -19,7 +19,7 @@ BY = "by"
 """Key in a request's kv_transfer_params: whose it is."""
 PUSH_PORT = "BATON_BENCHMARK_PUSH_PORT"
 _PORT = "VLLM_NIXL_SIDE_CHANNEL_PORT"
-_MODULE = "benchmarks.three_connectors"
+_MODULE = "benchmarks.handoff_connectors"
 STREAMS = ("chunk", "layer")
 
 
@@ -75,10 +75,17 @@ class ThreeHandoffs:
         return self._by.get(way_of(ticket.ticket_id), self._baton)
 
 
-class WithProgressThreads(ThreeHandoffs):
-    """vLLM's connectors as they come: NIXL's progress thread polls a core per agent."""
+class PullWithProgressThread(ThreeHandoffs):
+    """vLLM's pull as it comes: NIXL's progress thread polls in each engine. The others do without,
+    so that there is one per engine, as where only one connector is loaded."""
 
-    vllms = ("LoudPull", "LoudPush")
+    vllms = ("LoudPull", "Push")
+
+
+class PushWithProgressThread(ThreeHandoffs):
+    """The same with vLLM's push."""
+
+    vllms = ("Pull", "LoudPush")
 
 
 def _of_benchmark(name: str) -> dict[str, str]:

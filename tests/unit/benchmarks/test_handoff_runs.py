@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +124,38 @@ def test_a_part_for_which_no_time_is_left_says_so() -> None:
         "seconds": 0,
         "cut_short": "TimeoutError: the other parts took the time",
     }
+
+
+class Nobody:
+    """Engines that answer nothing, and one's end of the links to them."""
+
+    doing = "push of 512 tokens"
+    prefill = SimpleNamespace(info=SimpleNamespace(dtype="float32"))
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def __aenter__(self) -> Nobody:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_part_that_fails_says_at_what_and_keeps_what_it_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def measure(_: object, __: Budget, found: handoff_parts.Found) -> None:
+        found.seen = SEEN
+        raise TimeoutError
+
+    monkeypatch.setattr(handoff_parts, "HandingPair", Nobody)
+    monkeypatch.setattr(handoff_parts, "engines", lambda _: nullcontext(Nobody()))
+    part = handoff_parts.Part("silent", Wanted(4096, 1.0, None), 100, measure)
+    found = handoff_parts.run(part, Budget(100))
+    assert found.cut_short == "TimeoutError, at push of 512 tokens"
+    assert found.seen == SEEN
+    assert found.kv_bytes_per_token == wide_model.KV_BYTES_PER_TOKEN
 
 
 def test_what_the_full_run_reports(monkeypatch: pytest.MonkeyPatch) -> None:
