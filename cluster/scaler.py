@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from baton.messages import Role, WorkerState
+from baton.tasks import TaskFault, Tasks
 from cluster.crew import Crew
 from cluster.fronts import Fronts
-from cluster.jobs import Jobs
 from cluster.plan import Plan, Time
 from cluster.pools import resized, sizes
 from cluster.ports import ScalingRow
@@ -30,7 +30,6 @@ from cluster.supervision import Wanted
 
 _log = logging.getLogger(__name__)
 _KEPT_LINES = 10
-_KEY = "decide"
 
 
 class Keeper(Protocol):
@@ -63,7 +62,8 @@ class Scaler:
         self._keeper = keeper
         # The law remembers the shape of a day, over restarts.
         self._wall = wall
-        self._jobs: Jobs[None] = Jobs("scaler")
+        self._tasks = Tasks("scaler")
+        self._deciding: asyncio.Task[None] | None = None
         self._mode = plan.rules.scaling.mode
         self._memory = Memory()
         self._why: tuple[str, ...] = ()
@@ -83,20 +83,21 @@ class Scaler:
     async def step(self) -> None:
         """One turn: decides when it is time to."""
         self._measure_starts()
-        self._jobs.collect()
         now = self._time.now()
-        if self._mode == "auto" and now >= self._due_at and not self._jobs.busy(_KEY):
+        if self._mode == "auto" and now >= self._due_at and not self.tasks:
             self._due_at = now + self._plan.rules.scaling.interval_s
-            self._jobs.start(_KEY, "scale", self._decide())
+            run = self._decide()
+            self._deciding = self._tasks.spawn(run, "decide", on_fault=self._faulted)
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """The decision in flight."""
-        return self._jobs.tasks
+        one = self._deciding
+        return () if one is None or one.done() else (one,)
 
     async def aclose(self) -> None:
         """Decides nothing more."""
-        await self._jobs.aclose()
+        await self._tasks.aclose()
 
     def set_by_hand(self, counts: Mapping[Role, int]) -> ScalingRow:
         """From now on so many workers, whatever comes. Raises BatonError outside the bounds."""
@@ -169,6 +170,11 @@ class Scaler:
         self._why = tuple(why.text for why in decision.why)
         self._carry_out(decision)
         await self.save()
+
+    def _faulted(self, fault: TaskFault) -> None:
+        # Whatever it is: pools that stay as they are serve on.
+        error = fault.error
+        self._why = (f"held, for the law failed: {type(error).__name__}: {error}",)
 
     def _carry_out(self, decision: Decision) -> None:
         counts = {Role.PREFILL: decision.prefill, Role.DECODE: decision.decode}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -58,7 +59,10 @@ def ray_beside(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iter
     finally:
         family = descendants(head.pid)
         head.send_signal(signal.SIGTERM)
-        head.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.wait(15)
+        head.kill()
+        head.wait()
         kill_all(family)
 
 

@@ -10,6 +10,7 @@ from baton.errors import BatonError
 from baton.messages import ClusterView, Role, WorkerState
 from baton.settings import ScalingSettings
 from baton.signals import PoolSignals, RouterSignals
+from cluster import scaler as scaler_module
 from cluster.scaler import Scaler
 from cluster.scaling.rules import Rules
 from tests.unit.cluster.world import World
@@ -83,6 +84,21 @@ async def test_nothing_changes_while_a_router_says_nothing(world: World) -> None
     assert _wanted(world) == (1, 1)
     await world.until(lambda: bool(world.controller.scaler.row.why))
     assert "held" in world.controller.scaler.row.why[0]
+
+
+async def test_a_fault_of_the_law_leaves_everything_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("what nobody thought of")
+
+    monkeypatch.setattr(scaler_module, "decide", fail)
+    _say(world, BUSY)
+    world.clock.advance(5.0)
+    await world.until(lambda: "what nobody thought of" in "".join(world.controller.scaler.row.why))
+    assert _wanted(world) == (1, 1)
+    monkeypatch.undo()
+    await world.until(lambda: _wanted(world)[1] > 1)
 
 
 async def test_by_hand_it_is_what_was_said_until_the_law_may_decide(world: World) -> None:
