@@ -9,6 +9,10 @@ and listens on another than the engine's. With the progress thread NIXL makes UC
 without it, it has to be told to let in one call at a time (else the engine dies of a segmentation
 fault, seen on TCP).
 
+And vLLM binds the thread that makes a connector to the last core of each NUMA node, away from
+OpenMP's threads. An engine with one thread computes on that very thread: all engines of a machine
+would share a core. So the binding is undone.
+
 The pushing connector pairs prefill's blocks with decode's by the request ids of the two engines,
 which it takes to be equal up to a random end. Ours differ in the kind of leg, so the pairing is
 told about that, on GPUs too. One of the few files that touch vLLM's internals (covered by the
@@ -17,6 +21,7 @@ engine contract tests).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,8 +74,10 @@ def _quiet_agents() -> Iterator[None]:
         strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT
         return original(**settings, enable_prog_thread=False, sync_mode=strict)
 
+    cores = os.sched_getaffinity(0)
     base_worker.nixl_agent_config = quiet
     try:
         yield
     finally:
         base_worker.nixl_agent_config = original
+        os.sched_setaffinity(0, cores)

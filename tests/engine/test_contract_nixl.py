@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any
 
 import pytest
@@ -75,3 +76,11 @@ def test_the_connector_takes_its_agents_configuration_from_where_it_is_replaced(
     assert base_worker.nixl_agent_config is original
     assert made.enable_pthread is False
     assert made.sync_mode is nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT
+
+
+def test_a_connector_leaves_its_engine_on_all_its_cores() -> None:
+    assert "os.sched_setaffinity(0, rsv_cores_for_kv)" in inspect.getsource(base_worker)
+    cores = os.sched_getaffinity(0)
+    with quiet_nixl._quiet_agents():
+        os.sched_setaffinity(0, {min(cores)})
+    assert os.sched_getaffinity(0) == cores
