@@ -136,12 +136,12 @@ class Scaler:
         try:
             kept = json.loads(text)
             wanted, memory = _wanted(kept["wanted"]), from_json(kept["memory"])
-            startup_s = float(kept["startup_s"])
+            startup_s, lately = float(kept["startup_s"]), tuple(map(str, kept["lately"]))
         except (ValueError, KeyError, TypeError) as error:
             _log.warning("what was decided earlier cannot be read: %s", error)
             return
         self._mode = "auto" if kept["mode"] == "auto" else "manual"
-        self._memory, self._startup_s = memory, startup_s
+        self._memory, self._startup_s, self._lately = memory, startup_s, lately
         self._crew.scale(wanted)
         self._note("went on after a restart of the controller")
 
@@ -153,6 +153,7 @@ class Scaler:
                 "wanted": _plain(self._crew.wanted),
                 "memory": self._memory.as_json(),
                 "startup_s": self._startup_s,
+                "lately": self._lately,
             }
             await asyncio.to_thread(self._keeper.save, json.dumps(kept))
 

@@ -90,4 +90,5 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def _signal(value: float | None, age_s: float) -> Signal | None:
-    return None if value is None else Signal(value, age_s)
+    # A prediction of never, because nobody is there to be asked, says nothing about how many.
+    return None if value is None or not math.isfinite(value) else Signal(value, age_s)

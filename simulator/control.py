@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baton.messages import Role
 from simulator.fleet import State, Worker
@@ -21,7 +21,8 @@ class Window:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._arrived: deque[tuple[float, int, int]] = deque()
-        self._uncached: deque[tuple[float, int]] = deque()
+        self._started: deque[tuple[float, int, int]] = deque()
+        self._finished: deque[tuple[float, int]] = deque()
         self._ttft: deque[tuple[float, float]] = deque()
         self._tpot: deque[tuple[float, float]] = deque()
         self._unanswered: dict[int, Record] = {}
@@ -32,12 +33,13 @@ class Window:
 
     def started(self, record: Record, uncached: int, now: float) -> None:
         """A prompt is being computed."""
-        self._uncached.append((now, uncached))
+        self._started.append((now, uncached, record.request.input_tokens))
         if record.first_s < 0:
             self._unanswered[record.request.number] = record
 
     def finished(self, record: Record, now: float) -> None:
         """An answer is complete."""
+        self._finished.append((now, record.request.output_tokens))
         if record.request.output_tokens > 1:
             self._tpot.append((now, record.tpot_s))
 
@@ -48,7 +50,8 @@ class Window:
             del self._unanswered[record.request.number]
             self._ttft.append((record.first_s, record.ttft_s))
         oldest = now - self.seconds
-        for kept in (self._arrived, self._uncached, self._ttft, self._tpot):
+        kinds: tuple[deque[Any], ...] = (self._arrived, self._started, self._finished)
+        for kept in (*kinds, self._ttft, self._tpot):
             while kept and kept[0][0] < oldest:
                 kept.popleft()
 
@@ -59,9 +62,14 @@ class Window:
         return len(kept), sum(a[1] for a in kept), sum(a[2] for a in kept)
 
     @property
-    def uncached_tokens(self) -> int:
-        """Tokens that had to be computed."""
-        return sum(tokens for _, tokens in self._uncached)
+    def prompts(self) -> tuple[int, int]:
+        """Of prompts that started: tokens that had to be computed, and all."""
+        return sum(s[1] for s in self._started), sum(s[2] for s in self._started)
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Those that ended, and their tokens."""
+        return len(self._finished), sum(tokens for _, tokens in self._finished)
 
     @property
     def ttft_s(self) -> tuple[float, ...]:
@@ -99,6 +107,9 @@ class Desk:
     def _sight(self, now: float) -> ClusterSight:
         cluster, window = self._cluster, self.window
         arrivals, input_tokens, output_tokens = window.arrivals
+        uncached_tokens, started_tokens = window.prompts
+        finished, finished_tokens = window.answers
+        held = cluster.holding.flights.values()
         waiting = (f.request.arrival_s for f in cluster.flights.values() if f.record.first_s < 0)
         senders = cluster.fleet.by_role[Role.PREFILL]
         return ClusterSight(
@@ -106,9 +117,13 @@ class Desk:
             decode=self._pool(Role.DECODE, window.tpot_s, now),
             arrivals=arrivals,
             input_tokens=input_tokens,
-            uncached_tokens=window.uncached_tokens,
+            uncached_tokens=uncached_tokens,
+            started_tokens=started_tokens,
             output_tokens=output_tokens,
-            unplaced=len(cluster.holding.flights),
+            unplaced=len(held),
+            unplaced_tokens=sum(f.prompt_tokens for f in held),
+            finished=finished,
+            finished_tokens=finished_tokens,
             oldest_s=now - min(waiting, default=now),
             transfer_backlog_s=max(
                 (cluster.wires.backlog_s(w.worker_id, now) for w in senders), default=0.0
@@ -127,6 +142,7 @@ class Desk:
             backlog_s=tuple(engine.backlog_s(now) for engine in engines),
             kv_share=tuple(engine.pool.used / engine.pool.capacity for engine in engines),
             batch=tuple(engine.batch for engine in engines),
+            waiting=tuple(map(_waiting, fleet.by_role[role])),
             latency_s=latency_s,
         )
 
@@ -154,3 +170,9 @@ class Desk:
     def _least_busy(self, role: Role, now: float) -> list[Worker]:
         workers = [w for w in self._cluster.fleet.by_role[role] if w.state is State.READY]
         return sorted(workers, key=lambda w: (w.engine.backlog_s(now), w.engine.kv_tokens))
+
+
+def _waiting(worker: Worker) -> int:
+    """Requests here that wait, or whose prompt is being computed."""
+    engine = worker.engine
+    return len(engine.waiting) + len(engine.computing) + len(worker.wanting)

@@ -157,6 +157,8 @@ class PoolView:
     """Per ready worker: share of KV memory held."""
     batch: tuple[int, ...]
     """Per ready worker: requests that decode."""
+    waiting: tuple[int, ...]
+    """Per ready worker: prompts that wait or are being computed, and KV that waits for memory."""
     latency_s: tuple[float, ...]
     """TTFT of those who got their first token in the window, TPOT of those who finished in it."""
 
@@ -172,10 +174,17 @@ class ClusterSight:
     input_tokens: int
     uncached_tokens: int
     """Of the prompts that started in the window, what had to be computed."""
+    started_tokens: int
+    """Those prompts whole."""
     output_tokens: int
     """Asked for by the requests that came in the window."""
     unplaced: int
     """Requests that routers hold."""
+    unplaced_tokens: int
+    """Their prompts."""
+    finished: int
+    finished_tokens: int
+    """Of the answers that ended in the window."""
     oldest_s: float
     """Age of the oldest request without a first token."""
     transfer_backlog_s: float

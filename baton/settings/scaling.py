@@ -31,10 +31,10 @@ class ScalingSettings(Section):
         description="Seconds from asking for a worker until it serves, until one was measured.",
     )
     headroom: float = Field(
-        0.4,
+        0.25,
         ge=0,
         description="Spare workers, times the root of those that the load keeps busy: 1 busy "
-        "worker has 0.4 spare, 4 have 0.8, 16 have 1.6. They carry bursts until more have started.",
+        "worker has 0.25 spare, 4 have 0.5, 16 have 1. They carry bursts until more have started.",
     )
     kv_utilization: float = Field(
         0.9, gt=0, le=1, description="Part of decode's KV memory above which workers are added."

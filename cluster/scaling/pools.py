@@ -26,7 +26,7 @@ _CORRECTION_MAX = 1.5
 """How wrong the model of a worker may be: latency asks for so many times what the load does."""
 _PATIENCE_MAX_S = 3600.0
 _REGRET_S = 3600.0
-"""A removal that is missed within an hour was a mistake, and makes the next so many times as slow."""
+"""A removal that is missed within an hour was a mistake, and slows the next down so many times."""
 _SLOWER = 2.0
 _TINY = 1e-6
 
@@ -37,7 +37,7 @@ class Need:
 
     role: Role
     current: int
-    """Workers that were wanted before, or are there."""
+    """Workers that were wanted before; at first those that are there."""
     wanted: int
     load: float
     spare: int
@@ -81,6 +81,11 @@ class Desk:
         horizon_s = self.view.startup_s + self.rules.scaling.interval_s
         return forecast.ahead(self.memory.past, horizon_s, self.now) * self.passed_on
 
+    def staffed(self, load: float) -> float:
+        """Square-root staffing (Halfin and Whitt 1981): queues stay short with spare workers in
+        proportion to the root of the load, so that small pools are the least busy."""
+        return load + self.rules.scaling.headroom * math.sqrt(load)
+
     @property
     def settled(self) -> bool:
         """Whether what was measured over the window is of the pool as it is, and of requests that
@@ -98,7 +103,9 @@ def remember(memory: PoolMemory, pool: PoolSight, now: float) -> PoolMemory:
 def judge(desk: Desk) -> tuple[Need, PoolMemory]:
     """What the pool needs, and its memory afterwards."""
     scaling, memory, pool = desk.rules.scaling, desk.memory, desk.pool
-    current = desk.rules.clamp(desk.role, max(pool.provisioned, memory.wanted))
+    # What was said counts, not what is there: who leaves may still be there, who is lost is not.
+    said = memory.wanted if memory.wanted >= 0 else pool.provisioned
+    current = desk.rules.clamp(desk.role, said)
     worst = max(_asking(desk), key=lambda asking: asking.workers)
     asked = desk.rules.clamp(desk.role, math.ceil(worst.workers - _TINY))
     spare = _spare(desk, current)
@@ -135,11 +142,11 @@ def _asking(desk: Desk) -> Iterator[Asking]:
     """What each signal asks for; the worst one wins."""
     scaling, startup_s = desk.rules.scaling, desk.view.startup_s
     level, ahead = desk.level, desk.ahead
-    planned = f"planned at {scaling.utilization:.0%} each"
-    yield Asking(level / scaling.utilization, Reason.LOAD, f"{level:.2f} busy workers, {planned}")
+    spare = f"{scaling.headroom:g} times the root of that to spare"
+    yield Asking(desk.staffed(level), Reason.LOAD, f"{level:.2f} busy workers, {spare}")
     if ahead > level:
-        text = f"{ahead:.2f} busy workers expected in {startup_s:.0f} s, {planned}"
-        yield Asking(ahead / scaling.utilization, Reason.FORECAST, text)
+        text = f"{ahead:.2f} busy workers expected in {startup_s:.0f} s, {spare}"
+        yield Asking(desk.staffed(ahead), Reason.FORECAST, text)
     yield _backlog(desk)
     if desk.settled:
         yield from _latency(desk)
@@ -159,7 +166,7 @@ def _backlog(desk: Desk) -> Asking:
 def _latency(desk: Desk) -> Iterator[Asking]:
     """At most so much more than the load asks for: workers that have little to do make nothing
     faster, so a promise that cannot be kept does not buy all machines."""
-    most = _CORRECTION_MAX * desk.level / desk.rules.scaling.utilization
+    most = _CORRECTION_MAX * desk.staffed(desk.level)
     margin = desk.rules.scaling.latency_margin
     for what, reason, ratio in _ratios(desk):
         workers = desk.pool.ready * min(ratio / margin, _STEP_MAX)
@@ -197,7 +204,7 @@ def _spare(desk: Desk, current: int) -> int:
     while anybody waits, or while a promise is missed for want of workers."""
     scaling, ready = desk.rules.scaling, desk.pool.ready
     band = scaling.hold_band
-    kept = max(desk.level, desk.ahead) / (scaling.utilization * band)
+    kept = desk.staffed(max(desk.level, desk.ahead)) / band
     if desk.role is Role.DECODE:
         kept = max(kept, ready * _value(desk.pool.kv_used) / (scaling.kv_utilization * band))
     missed = any(asking.workers > ready for asking in _latency(desk))

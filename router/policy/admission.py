@@ -9,8 +9,8 @@ another's flood, and nobody who was let in is sent away again. Everybody else is
 to ask again. A tenant's own limits come before all that.
 
 Shares are of the queue rather than of a rate: what an idle tenant leaves is used, and short queues
-keep workers as busy as long ones. A burst of a tenant that had less than its share lately may be
-above it for a moment. Pure: time comes as readings of one clock. Nothing is kept of a
+keep workers as busy as long ones. A burst of a tenant that came with less than its share lately
+may be above it for a moment. Pure: time comes as readings of one clock. Nothing is kept of a
 request that is refused.
 """
 
@@ -32,7 +32,7 @@ WAIT_SHARE_MIN = 0.25
 PASS_STRETCHES = 2.0
 """So many times longer than typical a request may be that was let in before it was read."""
 BURST_STRETCH = 1.25
-"""So many times the promise a tenant that has had less than its share may wait, as predicted."""
+"""So many times the promise a tenant that came with less than its share may wait, as predicted."""
 SLOW_HOLDS_S = 0.1
 """For so long a batch that was found too slow, or without room, is taken for the same."""
 
@@ -137,6 +137,7 @@ class Admission:
             expected = Expected(ahead.wait_s, typical.work_s, ahead.workers, typical.promise_s)
             one = _Inside(account, priority, round(typical.tokens), math.inf)
             if refusal := self._judged(one, expected, now, slow=now < self._slow_until):
+                account.asked.add(typical.work_s, now)
                 return refusal
         account.work.add(typical.work_s)
         self._kept[priority].add(typical.work_s)
@@ -173,11 +174,11 @@ class Admission:
         if slow := self._slow(one, expected):
             self._slow_until = now + SLOW_HOLDS_S
         refusal = self._judged(one, expected, now, slow=slow)
+        one.account.asked.add(expected.work_s, now)
         if refusal is None:
             one.let_in_at, one.due_s = now, self._wait_s(one, expected) + expected.own_s
             one.work_s, one.kept = expected.work_s, True
             one.account.work.add(expected.work_s)
-            one.account.had.add(expected.work_s, now)
             self._kept[one.priority].add(expected.work_s)
         return refusal
 

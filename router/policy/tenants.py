@@ -106,8 +106,8 @@ class Account:
         """Of those: their prompts and expected answers."""
         self.work = Work()
         """Of those: prompts that are let in and not computed."""
-        self.had = Lately()
-        """Seconds of prompts that were let in."""
+        self.asked = Lately()
+        """Seconds of prompts that it came with, refused ones too."""
         self.typical = Typical()
         self._limits = (
             (MinuteBucket(rules.requests_per_minute), f"{rules.requests_per_minute:.0f} requests"),
@@ -179,12 +179,12 @@ class Accounts:
         return Shares(due[account.name], account.work, left_s, alone=len(due) == 1)
 
     def within_rate(self, account: Account, work_s: float, workers: int, now: float) -> bool:
-        """Whether a tenant has had less than its share of what so many workers compute.
+        """Whether a tenant came with less than its share of what so many workers compute.
 
         Somebody whose requests come in bursts may be above its share of the queue all the same.
         """
         due = self._due(account, workers * MEMORY_S)
-        return len(due) > 1 and account.had.amount(now) + work_s <= due[account.name]
+        return len(due) > 1 and account.asked.amount(now) + work_s <= due[account.name]
 
     def within_tokens(self, account: Account, tokens: int) -> bool:
         """Whether this tenant's part of the KV under way is within its share.

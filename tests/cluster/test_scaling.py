@@ -18,7 +18,7 @@ from tests.cluster.asking import BACK_S, SHORT, busy, free_port, serves, status,
 from tests.cluster.conftest import BESIDE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
-CLIENTS = 8
+CLIENTS, TOKENS = 10, 1500
 SETTINGS = {
     "scaling.mode": "auto",
     "scaling.prefill_max_workers": 2,
@@ -26,9 +26,9 @@ SETTINGS = {
     "scaling.interval_s": 1,
     "scaling.down_after_s": 5,
     "slo.window_s": 10,
-    # Memory is what runs out here: some 16,000 tokens.
-    "engine.kv_cache_gib": 0.125,
-    "model.max_model_len_tokens": 4096,
+    # Memory is what runs out here: some 9,000 tokens.
+    "engine.kv_cache_gib": 0.07,
+    "model.max_model_len_tokens": 2048,
     # Prompts may take as long as they do on a machine that has two cores for four engines.
     "slo.ttft_s": 60,
     "slo.tpot_s": 5,
@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 class _Load:
-    """Clients with long answers to long prompts, of which no two share a block."""
+    """Clients with long answers, whose prompts share nothing."""
 
     def __init__(self, served: Served) -> None:
         self.failed: list[str] = []
@@ -61,13 +61,13 @@ class _Load:
         turn = 0
         while not self._over.is_set():
             turn += 1
-            body = {**SHORT, "prompt": f"{number} {turn} " * 600, "max_tokens": 300}
+            body = {**SHORT, "prompt": f"{number} {turn} " * 60, "max_tokens": TOKENS}
             try:
                 answer = httpx.post(self._url, json=body, timeout=120)
             except httpx.HTTPError as error:
                 self.failed.append(f"{time.strftime('%X')} {error!r}")
                 continue
-            if answer.status_code != 200 or answer.json()["usage"]["completion_tokens"] != 300:
+            if answer.status_code != 200 or answer.json()["usage"]["completion_tokens"] != TOKENS:
                 self.failed.append(f"{time.strftime('%X')} {answer.status_code} {answer.text}")
             self.answered += 1
 

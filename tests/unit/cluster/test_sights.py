@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from baton.ids import WorkerId
@@ -58,6 +60,12 @@ def test_of_routers_that_said_nothing_nothing_is_known() -> None:
     view = _view(_table("prefill-0", "decode-0"), Wanted(1, 1))
     assert not any(signal for _, signal in (*view.prefill.signals(), *view.decode.signals()))
     assert view.transfer_backlog_s is None
+
+
+def test_a_prediction_of_never_is_none() -> None:
+    never = RouterSignals(PoolSignals(predicted=math.inf), PoolSignals(predicted=math.nan))
+    view = _view(_table("prefill-0", "decode-0"), Wanted(1, 1), never)
+    assert (view.prefill.predicted, view.decode.predicted) == (None, None)
 
 
 def test_workers_count_where_they_work() -> None:

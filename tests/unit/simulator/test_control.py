@@ -80,7 +80,16 @@ def test_what_the_controller_is_shown():
     # The second iteration took four prompts and began at 2.0; 7.2 s of it are left.
     assert first.prefill.backlog_s == approx((5.192 + 5.808,))
     assert first.uncached_tokens == 2000 + 2000 * 5
+    assert (first.started_tokens, first.unplaced_tokens) == (12_000, 0)
+    assert (first.finished, first.finished_tokens) == (1, 11)
+    assert (first.prefill.waiting, first.decode.waiting) == ((7,), (0,))
     assert script.seen[1][1].arrivals == 0
+
+
+def test_what_routers_hold_is_shown():
+    script = Script(Wanted(1, 0))
+    run(world(decode=0, control_every_s=2.0), request(0, 0.0, 700, 5), controller=script)
+    assert (script.seen[0][1].unplaced, script.seen[0][1].unplaced_tokens) == (1, 700)
 
 
 def test_scale_from_zero():

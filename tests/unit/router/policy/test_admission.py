@@ -48,9 +48,9 @@ class House:
     def admits(self, tenant: str, work_s: float = 0.5, wait_s: float = 0.0, **more) -> bool:
         return self.ask(tenant, work_s, wait_s, **more)[1] is None
 
-    def has_had_its_share(self, tenant: str) -> None:
-        """Lately, so that its bursts are not put up with."""
-        self.accounts.of(tenant).had.add(1000.0, 0.0)
+    def has_asked_for_more(self, tenant: str) -> None:
+        """Than its share lately, so that its bursts are not put up with."""
+        self.accounts.of(tenant).asked.add(1000.0, 0.0)
 
     def fill(self, tenant: str, requests: int, work_s: float = 0.5) -> list[RequestId]:
         """So many requests that stay in the router."""
@@ -147,7 +147,7 @@ def test_what_is_kept_of_lower_priority_does_not_stand_before_a_higher_one() -> 
 
 def test_what_others_leave_of_their_share_nobody_fills() -> None:
     house = House()
-    house.has_had_its_share("a")
+    house.has_asked_for_more("a")
     names = house.fill("a", 4)
     assert house.admits("b")
     for name in names[:2]:
@@ -167,8 +167,8 @@ def test_an_idle_tenants_share_is_used_by_others() -> None:
 
 def test_above_its_share_a_tenant_is_refused_however_many_others_there_are() -> None:
     house = House()
-    house.has_had_its_share("a")
-    house.has_had_its_share("b")
+    house.has_asked_for_more("a")
+    house.has_asked_for_more("b")
     house.fill("a", 2)
     house.fill("b", 1)
     assert not house.admits("a")
@@ -177,7 +177,7 @@ def test_above_its_share_a_tenant_is_refused_however_many_others_there_are() -> 
 
 def test_a_burst_of_who_seldom_comes_may_be_above_its_share_of_the_queue() -> None:
     house = House()
-    house.has_had_its_share("a")
+    house.has_asked_for_more("a")
     house.fill("a", 2)
     house.fill("b", 1)
     assert not house.admits("a")
