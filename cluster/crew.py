@@ -78,7 +78,8 @@ class Crew:
             self._handles[worker_id] = one.handle
             self._heard_at[worker_id] = self._time.now()
             self._apply((self._placed(one.placement),))
-        for events in await asyncio.gather(*map(self._look, self.table.rows)):
+        new = [row for row in self.table.rows if row.state is WorkerState.STARTING]
+        for events in await asyncio.gather(*map(self._take_over, new)):
             self._apply(events)
 
     def ask_to_drain(self, worker_id: WorkerId) -> int:
@@ -183,13 +184,18 @@ class Crew:
     async def _place(self, placement: Placement) -> _Events:
         worker_id = placement.worker_id
         try:
-            handle = await self._factory.worker(placement)
-            self._handles[worker_id] = handle
-            await handle.call("start", timeout_s=self._plan.call_timeout_s)
+            self._handles[worker_id] = await self._factory.worker(placement)
         except (BatonError, StartupError) as error:
             return (self._died(worker_id, placement.incarnation, error),)
+        return await self._start(worker_id, placement.incarnation)
+
+    async def _start(self, worker_id: WorkerId, incarnation: int) -> _Events:
+        try:
+            await self._handles[worker_id].call("start", timeout_s=self._plan.call_timeout_s)
+        except (BatonError, StartupError) as error:
+            return (self._died(worker_id, incarnation, error),)
         self._heard_at[worker_id] = self._time.now()
-        return (self._progressed(worker_id, placement.incarnation, "starting"),)
+        return (self._progressed(worker_id, incarnation, "starting"),)
 
     async def _poll(self, row: Row) -> _Events:
         events = await self._look(row)
@@ -199,6 +205,12 @@ class Crew:
             await self._time.pause(self._interval(row))
             return ()
         return events
+
+    async def _take_over(self, row: Row) -> _Events:
+        events = await self._look(row)
+        settled = any(isinstance(event, WorkerReady | WorkerDied) for event in events)
+        # Whoever placed it may have ended before it could tell it to start.
+        return events if settled else await self._start(row.worker_id, row.incarnation)
 
     async def _look(self, row: Row) -> _Events:
         handle = self._handles[row.worker_id]
@@ -250,9 +262,8 @@ class Crew:
         silent_s = self._time.now() - self._heard_at[row.worker_id]
         # Loading a model may hold the interpreter for long; the start has a bound of its own.
         patient = row.state is WorkerState.STARTING or silent_s < self._plan.silence_s
-        if is_late(error) and patient:
-            return ()
-        return (self._died(row.worker_id, row.incarnation, error),)
+        late = is_late(error) and patient
+        return () if late else (self._died(row.worker_id, row.incarnation, error),)
 
     async def _retire(self, worker_id: WorkerId, incarnation: int) -> None:
         row = self.table.row(worker_id)
@@ -304,15 +315,9 @@ class Crew:
         engine = (Process(info.engine_pid, info.engine_started),) if info and known else ()
         certain = await handle.kill(*engine)
         if info is not None and known:
-            self._learn(certain, Doubt(info.transfer_agent, handle, engine))
+            self._deaths.learn(certain, Doubt(info.transfer_agent, handle, engine))
         self._handles.pop(worker_id, None)
         self._running.pop(worker_id, None)
-
-    def _learn(self, certain: bool, doubt: Doubt) -> None:
-        if certain:
-            self._deaths.confirm(doubt.agent)
-        else:
-            self._deaths.doubt(doubt)
 
     def _try_again_if_due(self, doubt: Doubt) -> None:
         if not self._jobs.busy(doubt.agent):
@@ -320,7 +325,7 @@ class Crew:
 
     async def _try_again(self, doubt: Doubt) -> _Events:
         await self._time.pause(doubt.gap_s)
-        self._learn(await doubt.handle.kill(*doubt.engine), doubt.later())
+        self._deaths.learn(await doubt.handle.kill(*doubt.engine), doubt.later())
         return ()
 
     def _apply(self, events: _Events) -> None:
@@ -335,13 +340,8 @@ class Crew:
         check_invariants(self.table)
 
     def _placed(self, placement: Placement) -> WorkerPlaced:
-        return WorkerPlaced(
-            placement.worker_id,
-            placement.role,
-            placement.incarnation,
-            placement.core_index,
-            self._time.now(),
-        )
+        p = placement
+        return WorkerPlaced(p.worker_id, p.role, p.incarnation, p.core_index, self._time.now())
 
     def _progressed(self, worker_id: WorkerId, incarnation: int, detail: str) -> WorkerProgressed:
         return WorkerProgressed(worker_id, incarnation, detail, self._time.now())

@@ -40,6 +40,13 @@ class Deaths:
         self._doubts: dict[str, Doubt] = {}
         self._told: dict[WorkerId, tuple[int, set[str]]] = {}
 
+    def learn(self, certain: bool, doubt: Doubt) -> None:
+        """Its processes were ended; whether that is certain."""
+        if certain:
+            self.confirm(doubt.agent)
+        else:
+            self.doubt(doubt)
+
     def confirm(self, agent: str) -> None:
         """The engine of this name has ended; nothing happens for one without a name."""
         self._doubts.pop(agent, None)

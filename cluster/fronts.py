@@ -155,6 +155,10 @@ class Fronts:
         try:
             progress = await one.handle.call("progress", timeout_s=self._plan.call_timeout_s)
             failure = await self._news(front, progress)
+            if front.state is WorkerState.STARTING:
+                # Whoever placed it may have ended before it could tell it to start.
+                door = await self._door_of(front.before)
+                await front.handle.call("start", door, timeout_s=self._plan.call_timeout_s)
         except (BatonError, StartupError) as error:
             failure = error
         if failure is not None:

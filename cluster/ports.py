@@ -93,7 +93,7 @@ class WorkerProcess(Protocol):
     """One worker: an engine and its service. Built by settings, placement and digest."""
 
     def start(self) -> None:
-        """Begins the start-up on a thread of its own and returns."""
+        """Begins the start-up on a thread of its own and returns. May be called again."""
 
     def progress(self) -> StartProgress:
         """Cheap; asked at every health interval."""
@@ -127,7 +127,8 @@ class RouterProcess(Protocol):
 
     def start(self, door: str = "") -> None:
         """Begins the start-up on a thread of its own and returns. `door`: what its predecessor
-        answered to `offer`; its port is taken over. Empty = the port is opened."""
+        answered to `offer`; its port is taken over. Empty = the port is opened. May be called
+        again, and then does nothing."""
 
     def progress(self) -> RouterProgress:
         """Cheap; asked at every health interval."""

@@ -15,6 +15,8 @@ from cluster.scaling.view import PoolSight, ScalingView, Signal
 from cluster.standing_in import working_as
 from cluster.supervision import Wanted
 
+_NEVER = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -90,5 +92,8 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def _signal(value: float | None, age_s: float) -> Signal | None:
-    # A prediction of never, because nobody is there to be asked, says nothing about how many.
-    return None if value is None or not math.isfinite(value) else Signal(value, age_s)
+    # A prediction of never, because nobody is there to be asked, says nothing about how many; and
+    # a young fit of costs may predict less than nothing.
+    if value is None or not value < _NEVER:
+        return None
+    return Signal(max(value, 0.0), age_s)

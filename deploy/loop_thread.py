@@ -41,9 +41,10 @@ class LoopThread:
         main: Callable[[], Coroutine[Any, Any, None]],
         failed: Callable[[Mapping[str, str]], None],
     ) -> None:
-        """Run the start-up; `failed` hears the wire form of why it ended badly."""
-        self._thread.start()
-        self.submit(_guarded(main, failed))
+        """Run the start-up, once; `failed` hears the wire form of why it ended badly."""
+        if self._thread.ident is None:
+            self._thread.start()
+            self.submit(_guarded(main, failed))
 
     def submit(self, coro: Coroutine[Any, Any, _T]) -> Future[_T]:
         return asyncio.run_coroutine_threadsafe(coro, self.loop)

@@ -8,7 +8,7 @@ import pytest
 
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
-from cluster.ports import Adopted, AdoptedRouter, Placement, RouterProgress
+from cluster.ports import Adopted, AdoptedRouter, Placement, RouterProgress, StartProgress
 from tests.unit.cluster.world import FakeHandle, World
 
 R = RouterId("router-0")
@@ -89,3 +89,14 @@ async def test_who_is_gone_or_not_wanted_is_no_trouble(left: World) -> None:
     await _adopt(left)
     assert not stranger.alive
     assert _routers(left) == [(1, False, True)]
+
+
+async def test_who_was_placed_but_never_told_to_start_is_told(left: World) -> None:
+    worker = left.factory.handles["decode-0"]
+    worker.progress = StartProgress()
+    router = await _leave_router(left, 1, RouterProgress())
+    await left.controller._adopt()
+    assert {"decode-0 start", "router-0 start"} <= set(left.factory.book)
+    assert "prefill-0 start" not in left.factory.book
+    worker.progress, router.progress = None, SERVES
+    await left.serving()

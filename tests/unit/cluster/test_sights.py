@@ -10,6 +10,7 @@ from baton.ids import WorkerId
 from baton.messages import Role
 from baton.signals import PoolSignals, RouterSignals
 from cluster.membership import DrainAsked, RoleLent, Table, WorkerPlaced, WorkerReady, apply
+from cluster.scaling.view import Signal
 from cluster.sights import Heard, percentile_of, view_of
 from cluster.supervision import Wanted
 from tests.unit.cluster.samples import info
@@ -66,6 +67,9 @@ def test_a_prediction_of_never_is_none() -> None:
     never = RouterSignals(PoolSignals(predicted=math.inf), PoolSignals(predicted=math.nan))
     view = _view(_table("prefill-0", "decode-0"), Wanted(1, 1), never)
     assert (view.prefill.predicted, view.decode.predicted) == (None, None)
+    young = RouterSignals(PoolSignals(predicted=-0.1), PoolSignals())
+    view = _view(_table("prefill-0", "decode-0"), Wanted(1, 1), young)
+    assert view.prefill.predicted == Signal(0.0, 2.0)
 
 
 def test_workers_count_where_they_work() -> None:
