@@ -22,6 +22,8 @@ _ERROR_MEMORY = 0.95
 _SECONDS_MAX = 1e5
 _SCALED_MAX = 1e5
 """In units of a form's scale, so a hundred million tokens."""
+_WEIGHT_MAX = 1e3
+"""Seconds per scale of a feature: no step and no prompt of so many tokens takes longer."""
 _COVARIANCE_MAX = 1e6
 """Forgetting without new information would let the covariance grow without bound."""
 
@@ -86,13 +88,27 @@ class Fit:
         p = self._covariance
         px = [sum(a * b for a, b in zip(row, x, strict=True)) for row in p]
         gain = 1.0 / (_FORGETTING + sum(a * b for a, b in zip(x, px, strict=True)))
-        self._weights = [
-            max(w + v * gain * off, 0.0) for w, v in zip(self._weights, px, strict=True)
-        ]
+        self._weights = [w + v * gain * off for w, v in zip(self._weights, px, strict=True)]
         grown = sum(row[i] for i, row in enumerate(p)) < _COVARIANCE_MAX
         keep = _FORGETTING if grown else 1.0
         size = range(len(x))
         self._covariance = [[(p[i][j] - px[i] * px[j] * gain) / keep for j in size] for i in size]
+        self._keep_bounds()
+
+    def _keep_bounds(self) -> None:
+        """No negative weights: the others take over what one at its bound cannot say.
+
+        To cut it off alone would leave their share of the correction without its counterpart;
+        where features hardly vary that grows without bound.
+        """
+        p = self._covariance
+        for _ in self._weights:
+            worst = min(range(len(p)), key=self._weights.__getitem__)
+            if self._weights[worst] >= 0 or p[worst][worst] <= 0:
+                break
+            back = self._weights[worst] / p[worst][worst]
+            self._weights = [w - row[worst] * back for w, row in zip(self._weights, p, strict=True)]
+        self._weights = [min(max(w, 0.0), _WEIGHT_MAX) for w in self._weights]
 
     def _scaled(self, features: Sequence[float]) -> list[float]:
         return [f / s for f, s in zip(features, self._scale, strict=True)]

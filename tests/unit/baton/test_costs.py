@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baton.costs import PREFILL, Fit, WorkerCosts, prefill_features, ttft_s
+from baton.costs import DECODE, PREFILL, Fit, WorkerCosts, prefill_features, ttft_s
 
 TRUTH = (0.02, 9e-5, 1.2e-9)
 
@@ -63,3 +63,16 @@ def test_the_first_token_waits_for_queue_prefill_and_what_transfer_does_not_hide
     costs = WorkerCosts()
     assert costs.prefill_s(100, 10) == pytest.approx(costs.curve().seconds(100, 10))
     assert costs.decode_step_s(8, 1e5) > 0 < costs.transfer_s(1000)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_that_never_changes_does_not_blow_up_the_fit(seed: int) -> None:
+    """Two features are then one, and the third is pushed against its bound."""
+    chance = random.Random(seed)
+    fit = Fit(DECODE)
+    for step in range(5000):
+        kv_tokens = float(step % 1000 * 10)
+        true_s = 0.02 + 1e-7 * kv_tokens
+        fit.learn((1.0, 10.0, kv_tokens), true_s * chance.uniform(0.5, 2.0))
+    assert fit.predict((1.0, 10.0, 5000.0)) == pytest.approx(0.025, rel=0.3)
+    assert max(fit.coefficients) < 1.0
