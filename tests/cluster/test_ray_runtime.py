@@ -73,7 +73,7 @@ def factory(namespace: str = "test", *, detached: bool = False) -> RayActorFacto
             TinyWorker,
             args,
             1,
-            resources={"node": 8},
+            resources={"node": 1},
             spread=True,
             env={"TINY": p.worker_id},
         )
