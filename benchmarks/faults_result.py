@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from baton.percentile import percentile as nearest_rank
 from benchmarks.faults_cells import Cell, Fault, matrix, skipped
 
 _STARTED = time.monotonic()
@@ -108,10 +108,7 @@ def is_good(line: dict[str, Any]) -> bool:
 
 def percentile(values: Iterable[float], share: float) -> float | None:
     """The smallest value that `share` percent of them do not exceed; None of none."""
-    ordered: Sequence[float] = sorted(values)
-    if not ordered:
-        return None
-    return ordered[max(math.ceil(share / 100 * len(ordered)) - 1, 0)]
+    return nearest_rank(values, share / 100)
 
 
 def spread(values: Sequence[float]) -> list[float | None]:

@@ -16,7 +16,6 @@ last line, one JSON object; its attainments are those at 6 requests/s, `by_load`
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import routing_costs, routing_r1, routing_r2, routing_report, routing_sweeps
+from benchmarks.outputs import add_outputs, check_outputs
 from benchmarks.routing_runs import Runs, seeds, trace_of
 from simulator.engine_model.profile import ProfileError
 from simulator.traces.request import TraceError
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         trace_of(chosen.trace)
         if not chosen.quick:
             routing_r2.times_of(chosen.profile)
-        _check_outputs(chosen)
+        check_outputs(chosen)
     except (TraceError, ProfileError, OSError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -55,25 +55,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run: under 50 seconds")
     parser.add_argument("--trace", type=Path, default=_TRACE, help="in the Mooncake format")
     parser.add_argument("--profile", type=Path, default=_PROFILE, help="of one engine, for R2")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write tables in Markdown")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots, with matplotlib")
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="default: 2")
+    add_outputs(parser)
     return parser.parse_args(argv)
-
-
-def _check_outputs(chosen: argparse.Namespace) -> None:
-    """Minutes of work should not end in a file that cannot be written."""
-    for path in (chosen.json, chosen.table):
-        if path is not None:
-            path.touch()
-    if chosen.plots is not None:
-        chosen.plots.mkdir(parents=True, exist_ok=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ModuleNotFoundError("plots need matplotlib, which is in the extra 'bench'")
 
 
 def _quick(chosen: argparse.Namespace) -> dict[str, Any]:

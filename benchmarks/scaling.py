@@ -15,7 +15,6 @@ runs the ramp with one or two targets per rival and one seed of each, Azure, and
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 
 from baton.settings import ScalingSettings
 from benchmarks import scaling_report
+from benchmarks.outputs import add_outputs, check_outputs
 from benchmarks.routing_runs import Runs, seeds
 from benchmarks.scaling_laws import RIVALS
 from benchmarks.scaling_report import Point
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = _arguments(argv)
     try:
         azure_of(chosen.trace)
-        _check_outputs(chosen)
+        check_outputs(chosen)
     except (TraceError, OSError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -174,24 +174,9 @@ def _show(points: Sequence[Point], chosen: argparse.Namespace) -> None:
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run: under 50 seconds")
     parser.add_argument("--trace", type=Path, default=TRACE, help="in Azure's format")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write tables in Markdown")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots, with matplotlib")
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="default: 2")
+    add_outputs(parser)
     return parser.parse_args(argv)
-
-
-def _check_outputs(chosen: argparse.Namespace) -> None:
-    """Minutes of work should not end in a file that cannot be written."""
-    for path in (chosen.json, chosen.table):
-        if path is not None:
-            path.touch()
-    if chosen.plots is not None:
-        chosen.plots.mkdir(parents=True, exist_ok=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ModuleNotFoundError("plots need matplotlib, which is in the extra 'bench'")
 
 
 if __name__ == "__main__":

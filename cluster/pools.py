@@ -65,13 +65,10 @@ class _Places:
         """One of this pool is given up. It is the last of whichever pool it was started for."""
         home = _OTHER[role] if self._gone(_OTHER[role]) else role
         last = next(i for i, h in reversed(self._slots()) if h is home)
-        works_as = _OTHER[home] if last in self._away else home
-        if works_as is not role:
+        if self._as(last, home) is not role:
             # Somebody else of its home has to take its part.
-            self._away ^= {
-                last,
-                next(i for i, h in self._slots() if h is home and self._as(i, h) is role),
-            }
+            other = next(i for i, h in self._slots() if h is home and self._as(i, h) is role)
+            self._away ^= {last, other}
         self._away.discard(last)
         self.homes[home] -= 1
 

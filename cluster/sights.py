@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from baton.messages import Role, WorkerState
+from baton.percentile import percentile
 from baton.signals import PoolSignals, RouterSignals
 from cluster.membership import Table
 from cluster.pools import sizes
@@ -30,10 +30,13 @@ class Heard:
 
 
 def view_of(
-    table: Table, wanted: Wanted, heard: Heard, percentile: float, startup_s: float
+    table: Table, wanted: Wanted, heard: Heard, share: float, startup_s: float
 ) -> ScalingView:
-    """The cluster as `cluster.scaling.law` looks at it. `percentile` is that of the promises."""
-    pools = {role: _pool(role, table, wanted, heard, percentile) for role in Role}
+    """The cluster as `cluster.scaling.law` looks at it.
+
+    `share`: of requests (0 to 1) for which the promises are kept.
+    """
+    pools = {role: _pool(role, table, wanted, heard, share) for role in Role}
     sending = [one.transfer_backlog_s for one in heard.signals]
     return ScalingView(
         pools[Role.PREFILL],
@@ -44,23 +47,15 @@ def view_of(
     )
 
 
-def percentile_of(samples: Sequence[float], share: float) -> float | None:
-    """The smallest sample that so large a share does not exceed; None of nothing."""
-    ordered = sorted(samples)
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None
-
-
-def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, percentile: float) -> PoolSight:
+def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, share: float) -> PoolSight:
     alive = [row for row in table.rows if row.state is not WorkerState.GONE]
     ready = [r for r in alive if r.state is WorkerState.READY and working_as(r) is role]
     draining = [r for r in alive if r.state is WorkerState.DRAINING and r.role is role]
     # Whoever waits for another attempt at its start is on its way like those that start.
     starting = max(sizes(wanted)[role] - len(ready), 0)
     said = list(_of(role, heard))
-    age_s, load_age_s = (
-        heard.age_s,
-        heard.age_s + max((s.load_age_s for s in heard.signals), default=0.0),
-    )
+    age_s = heard.age_s
+    load_age_s = age_s + max((one.load_age_s for one in heard.signals), default=0.0)
     speeds = [one.worker_tokens_per_s for one in said if one.worker_tokens_per_s > 0]
     waiting_s = sum(one.waiting_s for one in said) / max(len(ready), 1)
     return PoolSight(
@@ -74,9 +69,7 @@ def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, percentile: fl
         backlog_s=_signal(
             waiting_s + max(one.queued_s for one in said) if said else None, load_age_s
         ),
-        attained=_signal(
-            percentile_of([x for one in said for x in one.attained], percentile), age_s
-        ),
+        attained=_signal(percentile((x for one in said for x in one.attained), share), age_s),
         predicted=_signal(_largest([one.predicted for one in said]), age_s),
         kv_used=_signal(_largest([one.kv_used for one in said]), load_age_s),
     )

@@ -116,7 +116,7 @@ def scale(args: argparse.Namespace) -> int:
     counts = parsed(args.counts)
     if not counts and not args.auto:
         _, page = get_json(_url(args), "/status")
-        _write("".join(f"{line}\n" for line in as_lines(page.get("scaling"))))
+        _write_scaling(page)
         return 0
     orders = Orders(run_dir(_settings(args).cluster.run_dir).orders(_running(args).cluster))
     answer = orders.give({"do": "scale", "counts": counts, "auto": args.auto})
@@ -241,6 +241,10 @@ def _show_page(url: str, ready: bool, page: dict[str, Any], *, as_json: bool) ->
         return
     _write(f"{url}: {'ready' if ready else 'not ready'}\n")
     Console().print(render(cells_of_page(page)))
+    _write_scaling(page)
+
+
+def _write_scaling(page: dict[str, Any]) -> None:
     _write("".join(f"{line}\n" for line in as_lines(page.get("scaling"))))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from baton.ids import WorkerId
 from baton.messages import Role
+from baton.percentile import percentile as nearest_rank
 from simulator.job import End, Record
 from simulator.plugs import Wanted
 
@@ -174,9 +175,8 @@ def highest_load(
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed; infinite for none."""
-    if not ordered:
-        return math.inf
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+    found = nearest_rank(ordered, share)
+    return math.inf if found is None else found
 
 
 def _share(records: Sequence[Record], met: Callable[[Record], bool]) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from baton.capacity import decode_tokens_per_s, prefill_tokens_per_s
 from baton.costs import PrefillCurve, WorkerCosts
-from cluster.scaling.capacity import decode_tokens_per_s, prefill_tokens_per_s
 from cluster.scaling.law import decide
 from cluster.scaling.memory import Memory
 from cluster.scaling.rules import Rules

@@ -21,7 +21,7 @@ class PoolSight:
     """One pool: counts of workers, and what routers and workers measured.
 
     Arrivals and the capacity of a worker are in tokens of this pool's own work: uncached tokens of
-    prompts for prefill, tokens of answers for decode (`capacity` converts fitted costs).
+    prompts for prefill, tokens of answers for decode (`baton.capacity` converts fitted costs).
     """
 
     ready: int

@@ -11,7 +11,7 @@ from baton.messages import Role
 from baton.signals import PoolSignals, RouterSignals
 from cluster.membership import DrainAsked, RoleLent, Table, WorkerPlaced, WorkerReady, apply
 from cluster.scaling.view import Signal
-from cluster.sights import Heard, percentile_of, view_of
+from cluster.sights import Heard, view_of
 from cluster.supervision import Wanted
 from tests.unit.cluster.samples import info
 
@@ -80,10 +80,3 @@ def test_workers_count_where_they_work() -> None:
     view = _view(table, wanted, ONE)
     assert (view.prefill.ready, view.prefill.starting, view.prefill.draining) == (1, 1, 0)
     assert (view.decode.ready, view.decode.starting, view.decode.draining) == (2, 0, 1)
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"), [((), None), ((3.0,), 3.0), (tuple(map(float, range(1, 11))), 9.0)]
-)
-def test_percentiles(samples: tuple[float, ...], expected: float | None) -> None:
-    assert percentile_of(samples, 0.9) == expected
