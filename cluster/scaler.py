@@ -64,6 +64,8 @@ class Scaler:
         self._wall = wall
         self._tasks = Tasks("scaler")
         self._deciding: asyncio.Task[None] | None = None
+        self._saving = asyncio.Lock()
+        self._closed = False
         self._mode = plan.rules.scaling.mode
         self._memory = Memory()
         self._why: tuple[str, ...] = ()
@@ -96,11 +98,16 @@ class Scaler:
         return () if one is None or one.done() else (one,)
 
     async def aclose(self) -> None:
-        """Decides nothing more."""
+        """Decides nothing more, and takes no orders."""
+        self._closed = True
         await self._tasks.aclose()
 
     def set_by_hand(self, counts: Mapping[Role, int]) -> ScalingRow:
-        """From now on so many workers, whatever comes. Raises BatonError outside the bounds."""
+        """From now on so many workers, whatever comes.
+
+        Raises BatonError outside the bounds, and once the cluster stops.
+        """
+        self._check_open()
         for role, count in counts.items():
             least, most = (1 if role is Role.DECODE else 0), self._plan.rules.bounds(role)[1]
             if not least <= count <= most:
@@ -111,6 +118,7 @@ class Scaler:
         counts = {**sizes(self._crew.wanted), **counts}
         self._crew.scale(resized(self._crew.wanted, counts, self._moves(counts)))
         self._note("set by hand")
+        self._tasks.spawn(self.save(), "save")
         return self.row
 
     def _moves(self, counts: Mapping[Role, int]) -> dict[Role, int]:
@@ -122,11 +130,18 @@ class Scaler:
         return {a: max(min(-more[a], more[b]), 0) for a, b in pairs} if may_change else {}
 
     def set_auto(self) -> ScalingRow:
-        """From now on the law decides, beginning with what is there."""
+        """From now on the law decides, beginning with what is there. Raises as `set_by_hand`."""
+        self._check_open()
         self._mode, self._due_at = "auto", 0.0
         self._memory = Memory()
         self._note("the law decides from now on")
+        self._tasks.spawn(self.save(), "save")
         return self.row
+
+    def _check_open(self) -> None:
+        # Nobody may be wanted any more: who is dismissed would be started again for ever.
+        if self._closed:
+            raise BatonError(Reason.DRAINING, "the cluster stops")
 
     async def restore(self) -> None:
         """Goes on where an earlier controller of this cluster was."""
@@ -147,7 +162,10 @@ class Scaler:
 
     async def save(self) -> None:
         """Keeps what was decided."""
-        if self._keeper is not None:
+        if self._keeper is None:
+            return
+        # One at a time, so that what is kept last is the latest.
+        async with self._saving:
             kept = {
                 "mode": self._mode,
                 "wanted": _plain(self._crew.wanted),

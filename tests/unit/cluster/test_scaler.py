@@ -13,6 +13,7 @@ from baton.signals import PoolSignals, RouterSignals
 from cluster import scaler as scaler_module
 from cluster.scaler import Scaler
 from cluster.scaling.rules import Rules
+from cluster.supervision import Wanted
 from tests.unit.cluster.world import World
 
 P, D = Role.PREFILL, Role.DECODE
@@ -148,6 +149,27 @@ async def test_a_controller_that_starts_again_goes_on_where_it_was(world: World)
     world.keeper.text = "{"
     await again.restore()
     assert (again.row.prefill, again.row.decode) == before
+
+
+async def test_what_was_set_by_hand_is_kept_for_the_next_controller(world: World) -> None:
+    controller = world.controller
+    controller.scaler.set_by_hand({D: 2})
+    await world.until(lambda: world.keeper.text is not None)
+    again = Scaler(controller.crew, controller.fronts, world.plan, world.time, world.keeper)
+    controller.crew.scale(Wanted(1, 1))
+    await again.restore()
+    assert (again.row.mode, again.row.decode) == ("manual", 2)
+
+
+async def test_a_cluster_that_stops_takes_no_orders(world: World) -> None:
+    await world.controller.scaler.aclose()
+    for order in (
+        lambda: world.controller.scaler.set_by_hand({D: 2}),
+        world.controller.scaler.set_auto,
+    ):
+        with pytest.raises(BatonError, match="the cluster stops"):
+            order()
+    assert _wanted(world) == (1, 1)
 
 
 async def test_calm_pools_stay_as_they_are(world: World) -> None:
