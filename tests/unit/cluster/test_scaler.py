@@ -154,7 +154,7 @@ async def test_a_controller_that_starts_again_goes_on_where_it_was(world: World)
 async def test_what_was_set_by_hand_is_kept_for_the_next_controller(world: World) -> None:
     controller = world.controller
     controller.scaler.set_by_hand({D: 2})
-    await world.until(lambda: world.keeper.text is not None)
+    await world.until(lambda: '"manual"' in (world.keeper.text or ""))
     again = Scaler(controller.crew, controller.fronts, world.plan, world.time, world.keeper)
     controller.crew.scale(Wanted(1, 1))
     await again.restore()
