@@ -1,4 +1,4 @@
-"""Load makes the decode pool grow and shrink, without its controller too; workers change roles."""
+"""Load makes the decode pool grow and shrink, without its controller too."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.leftovers import Mark
 from benchmarks.served import Served, serving
-from deploy import cli
 from tests.cluster.asking import BACK_S, SHORT, busy, free_port, serves, status, until
 from tests.cluster.conftest import BESIDE
+from tests.cluster.streams import Streams
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 CLIENTS, TOKENS = 10, 1500
@@ -86,38 +86,6 @@ def _wanted(served: Served) -> tuple[int, int]:
     return row["prefill"], row["decode"]
 
 
-class _Streams:
-    """Answers that take a while, in the background; each has to be whole."""
-
-    def __init__(self, served: Served, count: int) -> None:
-        self._url = f"{served.url}/v1/completions"
-        self.tokens = [0] * count
-        self.ends = [""] * count
-        self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, number: int) -> None:
-        body = {**SHORT, "prompt": f"stream {number}:", "max_tokens": 400, "stream": True}
-        with httpx.stream("POST", self._url, json=body, timeout=60) as answer:
-            for line in filter(None, answer.iter_lines()):
-                self.tokens[number] += 1
-                self.ends[number] = line
-
-    def all_run(self) -> bool:
-        return min(self.tokens) > 5
-
-    def wait(self) -> None:
-        for thread in self._threads:
-            thread.join(120)
-
-
-def _roles(served: Served) -> dict[str, tuple[str, int]]:
-    page = status(served)
-    pids = {m["worker_id"]: m["pid"] for m in page["members"]}
-    return {w["worker_id"]: (w["role"], pids[w["worker_id"]]) for w in page["workers"] if w["up"]}
-
-
 def test_decode_grows_under_load_and_shrinks_again_and_prefill_stays(
     ray_beside: str, run_mark: Mark, tmp_path: Path
 ) -> None:
@@ -130,7 +98,7 @@ def test_decode_grows_under_load_and_shrinks_again_and_prefill_stays(
         before = _pids(first)
         assert _ready(first) == {"prefill": 1, "decode": 1}
         with _Load(first) as load:
-            stream = _Streams(first, 1)
+            stream = Streams(first, 1)
             until(lambda: _wanted(first)[1] == 2, 60, "decode is wanted twice")
             until(stream.all_run, 60, "tokens")
             first.process.send_signal(signal.SIGKILL)
@@ -161,25 +129,3 @@ def _pids(served: Served) -> dict[str, int]:
     page = status(served)
     routers = {r["router_id"]: r["pid"] for r in page["routers"]}
     return routers | {m["worker_id"]: m["pid"] for m in page["members"]}
-
-
-def test_a_worker_changes_its_role_both_ways_with_requests_running(
-    run_mark: Mark, tmp_path: Path
-) -> None:
-    options = ["--prefill", "2", "--set", "router.disaggregate=always"]
-    where = ["--set", f"cluster.run_dir={tmp_path}"]
-    with serving(options, tmp_path, run_mark.environment) as served:
-        until(lambda: serves(served), BACK_S, "service")
-        pid = {name: number for name, (_, number) in _roles(served).items()}
-        for counts, role in (("prefill=1 decode=2", "decode"), ("prefill=2 decode=1", "prefill")):
-            streams = _Streams(served, 4)
-            until(streams.all_run, 60, "all streams run")
-            assert cli.main(["scale", *counts.split(), *where]) == 0
-            changed = ("prefill-0", (role, pid["prefill-0"]))
-            until(lambda changed=changed: changed in _roles(served).items(), 20, f"it is {role}")
-            assert all(serves(served) for _ in range(4))
-            streams.wait()
-            assert set(streams.ends) == {"data: [DONE]"}
-        assert {name: number for name, (_, number) in _roles(served).items()} == pid
-        assert all(m["restarts"] == 0 for m in status(served)["members"])
-    assert served.process.returncode == 0, "\n".join(served.lines[-30:])

@@ -10,6 +10,17 @@ import pytest
 from benchmarks.leftovers import mark
 from benchmarks.served import Served, serving
 
+DEADLINE_S = 2.0
+SETTINGS = (
+    "model.tool_call_parser=hermes",
+    "router.request_timeout_s=60",
+    "cluster.restart_backoff_s=0.2",
+    # Prompts are transferred in many writes, and each is checked.
+    "engine.max_batched_tokens=256",
+    "kv_transfer.verify=full",
+    f"kv_transfer.write_deadline_s={DEADLINE_S}",
+)
+
 
 @pytest.fixture(scope="package")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,7 +31,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(run_dir: Path) -> Iterator[Served]:
     """Running `baton serve`; at the end it must stop cleanly and leave nothing."""
     run_mark = mark()
-    options = ["--set", "model.tool_call_parser=hermes", "--set", "router.request_timeout_s=60"]
+    options = [word for setting in SETTINGS for word in ("--set", setting)]
     with serving(options, run_dir, run_mark.environment) as one:
         yield one
     assert one.process.returncode == 0, "\n".join(one.lines[-30:])

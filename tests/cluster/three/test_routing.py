@@ -1,31 +1,20 @@
-"""Two prefill workers, one decode worker: prefixes are found again, and a hot one is shared.
+"""Prefixes are found again by the worker that has them, and a hot one is shared.
 
 What a worker had cached is vLLM's own count, carried in its load reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from benchmarks.leftovers import mark
-from benchmarks.served import Served, serving
-from tests.cluster.asking import BACK_S, inflight, serves, status, until
+from benchmarks.served import Served
+from tests.cluster.asking import inflight, serves, status, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-OPTIONS = [
-    *("--prefill", "2"),
-    *("--set", "router.disaggregate=always"),
-    *("--set", "router.queue_ahead_s=0.2"),
-    *("--set", "slo.ttft_s=1"),
-    *("--set", "admission.shed_at=0"),
-    *("--set", "cluster.restart_backoff_s=0.2"),
-]
 SESSIONS, TURNS = 6, 3
 FIRST_WORDS, TURN_WORDS = 700, 60
 
@@ -64,21 +53,6 @@ def _hits(served: Served) -> dict[str, tuple[int, int]]:
 def _blocks(served: Served) -> int:
     rows = status(served)["routing"]["workers"].values()
     return sum(row["cached_blocks"] for row in rows)
-
-
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
-def served(run_dir: Path) -> Iterator[Served]:
-    run_mark = mark()
-    with serving(OPTIONS, run_dir, run_mark.environment) as one:
-        until(lambda: serves(one), BACK_S, "service")
-        yield one
-    assert one.process.returncode == 0, "\n".join(one.lines[-30:])
-    assert run_mark.left() == []
 
 
 def test_the_turns_of_a_session_find_their_prefix_again(served: Served) -> None:
