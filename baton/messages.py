@@ -103,6 +103,22 @@ class WorkerLoad:
     preemptions: int = 0
     queue_s: float = 0.0
     """Prompts to be computed before a new one, in seconds as the worker predicts them."""
+    steps_s: float = 0.0
+    """What all steps took since the worker's start, waiting for work left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegTimes:
+    """Where a leg's time went from being taken to its first output, in seconds of its worker."""
+
+    room_s: float = 0.0
+    """Until there were blocks for KV that comes from elsewhere; 0 where none does."""
+    fetch_s: float = 0.0
+    """From then until that KV had come."""
+    queue_s: float = 0.0
+    """From then until the engine's scheduler took it up."""
+    compute_s: float = 0.0
+    """From then until its first output was here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ from engine.inside import (
     BatonScheduler,
     BatonUniProcExecutor,
 )
-from engine.ports import EngineFacts, LegEnd, Step, StepStats
+from engine.leg_times import moments
+from engine.ports import EngineFacts, LegEnd, Moments, Step, StepStats
 from engine.preflight import GIB
 from engine.resuming import RESUMED_KEY, check_resumed
 from engine.step_work import StepReader, unpacked
@@ -243,6 +244,9 @@ class EngineCore:
     def cached_tokens(self, output: EngineCoreOutput) -> int:
         stats = output.prefill_stats
         return stats.num_cached_tokens if stats is not None else 0
+
+    def moments(self, output: EngineCoreOutput) -> Moments:
+        return moments((event.type.name, event.timestamp) for event in output.events or ())
 
     def encode(self, outputs: Sequence[EngineCoreOutput]) -> list[bytes]:
         buffers = self._encoder.encode(EngineCoreOutputs(outputs=list(outputs)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from baton.costs import Fit, WorkerCosts
-from baton.messages import WorkerLoad
+from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.holdings import CacheNews
 from engine.outlook import Word
@@ -21,9 +21,19 @@ class FrameDraft:
         self._ended: list[wire.Ended] = []
         self._answers: list[wire.Answer] = []
 
-    def prefilled(self, leg_id: str, handed: bytes, cached_tokens: int) -> None:
+    def prefilled(self, leg_id: str, handed: bytes, cached_tokens: int, times: LegTimes) -> None:
         self._prefilled.append(
-            wire.Prefilled(leg_id=leg_id, handed=handed, cached_tokens=cached_tokens)
+            wire.Prefilled(
+                leg_id=leg_id,
+                handed=handed,
+                cached_tokens=cached_tokens,
+                times=wire.LegTimes(
+                    room_s=times.room_s,
+                    fetch_s=times.fetch_s,
+                    queue_s=times.queue_s,
+                    compute_s=times.compute_s,
+                ),
+            )
         )
 
     def end(
@@ -78,6 +88,7 @@ def load_message(load: WorkerLoad) -> wire.Load:
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
         queue_s=load.queue_s,
+        steps_s=load.steps_s,
     )
 
 

@@ -31,11 +31,15 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
-from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.metrics.stats import (
+    KV_FETCH_COMPLETED_WAITING,
+    KV_FETCH_IN_PROGRESS,
+    SchedulerStats,
+)
 from vllm.v1.request import Request
 from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
@@ -54,6 +58,7 @@ from engine.tether import tether_to_parent
 from kv_transfer.start_report import StartReport, report_path
 
 _log = logging.getLogger("baton.engine")
+_FETCHING = frozenset({KV_FETCH_IN_PROGRESS, KV_FETCH_COMPLETED_WAITING})
 
 
 class _FailureHandler(logging.Handler):
@@ -225,6 +230,12 @@ class BatonSchedulerMixin:
         request.kv_cache_report_mode = "incremental"
         _resume(request)
         super().add_request(request)  # type: ignore[misc]
+
+    def _set_kv_fetch_stage(self, request: Request, stage: str | None) -> None:
+        if stage in _FETCHING:
+            # Queued once more, for the KV or for a step: `engine.leg_times` reads them in order.
+            request.record_event(EngineCoreEventType.QUEUED)
+        super()._set_kv_fetch_stage(request, stage)  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         began = time.monotonic()

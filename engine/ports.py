@@ -73,6 +73,18 @@ class EngineFacts:
     """The model's tokens are the numbers below this one; 0 = unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When the engine's scheduler did what to a leg, in seconds of the worker's clock."""
+
+    room_at: float | None = None
+    """It had blocks for KV that comes from elsewhere; None where none does."""
+    landed_at: float | None = None
+    """That KV had come."""
+    scheduled_at: float | None = None
+    """Its first step was scheduled; None = not known."""
+
+
 class Request(Protocol):
     """A decoded EngineCoreRequest, ready to be added."""
 
@@ -125,6 +137,9 @@ class Engine(Protocol):
     def kv_params(self, output: Output) -> Mapping[str, Any] | None: ...
 
     def cached_tokens(self, output: Output) -> int: ...
+
+    def moments(self, output: Output) -> Moments:
+        """What the scheduler did before a leg's first output; only that output knows."""
 
     def encode(self, outputs: Sequence[Output]) -> list[bytes]: ...
 

@@ -26,6 +26,7 @@ class Tally:
     failed: int = 0
     steps: int = 0
     step_s: float = 0.0
+    steps_s: float = 0.0
     kv_used: float = 0.0
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
@@ -56,6 +57,7 @@ class Tally:
     def stepped(self, stats: StepStats | None, step_s: float) -> None:
         self.steps += 1
         self.step_s = step_s
+        self.steps_s += step_s
         if stats is not None:
             self.kv_used = stats.kv_used
             self.prefix_queried_tokens += stats.prefix_queried_tokens
@@ -80,4 +82,5 @@ class Tally:
             prefix_hit_tokens=self.prefix_hit_tokens,
             preemptions=self.preemptions,
             queue_s=queue_s,
+            steps_s=self.steps_s,
         )

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from baton.clock import Clock
 from baton.errors import BatonError, Reason
-from baton.messages import WorkerLoad
+from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.frames import FrameDraft
+from engine.leg import Leg
 from engine.link import TRANSFER_EVERY_S, Link
 from engine.outlook import Outlook
 from engine.ports import Engine, LegEnd, Output, Step
@@ -24,15 +25,6 @@ from engine.silence import Silence
 from engine.tally import Tally
 
 _log = logging.getLogger("baton.worker")
-
-
-@dataclass(slots=True)
-class _Leg:
-    link: Link
-    kind: int
-    role: Role
-    prompt_tokens: int
-    had_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,7 @@ class Worker:
         self._clock = clock
         self._on_failed = on_failed
         self._links: dict[int, Link] = {}
-        self._legs: dict[str, _Leg] = {}
+        self._legs: dict[str, Leg] = {}
         self.tally = Tally()
         self.outlook = Outlook(engine.facts, clock)
         self._draining = False
@@ -126,8 +118,9 @@ class Worker:
         self._admit(submit)
         role = self._role(submit)
         request = role.request(self._engine, intake_of(submit))
-        self._busy(self._clock.now())
-        self._legs[submit.leg_id] = _Leg(link, submit.kind, role, submit.prompt_tokens)
+        now = self._clock.now()
+        self._busy(now)
+        self._legs[submit.leg_id] = Leg(link, role, submit.prompt_tokens, now)
         self.tally.took(submit.prompt_tokens)
         if role.computes_prompt:
             self.outlook.join(submit.leg_id, submit.prompt_tokens, submit.blocks)
@@ -223,15 +216,19 @@ class Worker:
                 self.tally.finished += 1
         self._send(tokens, drafts)
 
-    def _started(self, output: Output, leg: _Leg, draft: FrameDraft) -> None:
+    def _started(self, output: Output, leg: Leg, draft: FrameDraft) -> None:
         leg.had_output = True
         self.tally.started(leg.prompt_tokens)
         self.outlook.leave(output.request_id)
         if leg.role.delivers_tokens:
             # The router does not look into outputs; this is its news of the first token.
-            draft.prefilled(output.request_id, b"", self._engine.cached_tokens(output))
+            cached = self._engine.cached_tokens(output)
+            draft.prefilled(output.request_id, b"", cached, self._times(output, leg))
 
-    def _close(self, output: Output, leg: _Leg, end: LegEnd, draft: FrameDraft) -> None:
+    def _times(self, output: Output, leg: Leg) -> LegTimes:
+        return leg.times(self._engine.moments(output), self._last_step_at)
+
+    def _close(self, output: Output, leg: Leg, end: LegEnd, draft: FrameDraft) -> None:
         self._drop(output.request_id)
         if end is not LegEnd.DONE:
             self.tally.failed += 1
@@ -244,7 +241,8 @@ class Worker:
             draft.end(output.request_id, error.reason.value, error.message)
             return
         self.tally.finished += 1
-        draft.prefilled(output.request_id, handed.handed, handed.cached_tokens)
+        times = self._times(output, leg)
+        draft.prefilled(output.request_id, handed.handed, handed.cached_tokens, times)
 
     def _send(self, tokens: Mapping[int, list[Output]], drafts: Mapping[int, FrameDraft]) -> None:
         load, now = self.load(), self._clock.now()

@@ -482,25 +482,63 @@ class Prefilled(_message.Message):
     LEG_ID_FIELD_NUMBER: _builtins.int
     HANDED_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     leg_id: _builtins.str
     handed: _builtins.bytes
     """The connector's word for the decode leg, opaque to the router."""
     cached_tokens: _builtins.int
     """Prompt tokens that came out of this worker's prefix cache."""
+    @_builtins.property
+    def times(self) -> Global___LegTimes: ...
     def __init__(
         self,
         *,
         leg_id: _builtins.str = ...,
         handed: _builtins.bytes = ...,
         cached_tokens: _builtins.int = ...,
+        times: Global___LegTimes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "handed", b"handed", "leg_id", b"leg_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "handed", b"handed", "leg_id", b"leg_id", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Prefilled: _TypeAlias = Prefilled  # noqa: Y015
+
+@_typing.final
+class LegTimes(_message.Message):
+    """Where a leg's time went from being taken to its first output, by the worker's clock, seconds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOM_S_FIELD_NUMBER: _builtins.int
+    FETCH_S_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    COMPUTE_S_FIELD_NUMBER: _builtins.int
+    room_s: _builtins.float
+    """Until there were blocks for KV that comes from elsewhere; 0 where none does."""
+    fetch_s: _builtins.float
+    """From then until that KV had come."""
+    queue_s: _builtins.float
+    """From then until the engine's scheduler took it up."""
+    compute_s: _builtins.float
+    """From then until its first output was here."""
+    def __init__(
+        self,
+        *,
+        room_s: _builtins.float = ...,
+        fetch_s: _builtins.float = ...,
+        queue_s: _builtins.float = ...,
+        compute_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_s", b"compute_s", "fetch_s", b"fetch_s", "queue_s", b"queue_s", "room_s", b"room_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LegTimes: _TypeAlias = LegTimes  # noqa: Y015
 
 @_typing.final
 class Ended(_message.Message):
@@ -549,6 +587,7 @@ class Load(_message.Message):
     PREFIX_HIT_TOKENS_FIELD_NUMBER: _builtins.int
     PREEMPTIONS_FIELD_NUMBER: _builtins.int
     QUEUE_S_FIELD_NUMBER: _builtins.int
+    STEPS_S_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     kv_used: _builtins.float
@@ -566,6 +605,8 @@ class Load(_message.Message):
     preemptions: _builtins.int
     queue_s: _builtins.float
     """Work before a new request as the worker predicts it, seconds."""
+    steps_s: _builtins.float
+    """Durations of all engine steps since start, waiting for work left out, seconds."""
     def __init__(
         self,
         *,
@@ -580,10 +621,11 @@ class Load(_message.Message):
         prefix_hit_tokens: _builtins.int = ...,
         preemptions: _builtins.int = ...,
         queue_s: _builtins.float = ...,
+        steps_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "kv_used", b"kv_used", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_queried_tokens", b"prefix_queried_tokens", "queue_s", b"queue_s", "queued_prompt_tokens", b"queued_prompt_tokens", "running", b"running", "step_s", b"step_s", "steps", b"steps", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "kv_used", b"kv_used", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_queried_tokens", b"prefix_queried_tokens", "queue_s", b"queue_s", "queued_prompt_tokens", b"queued_prompt_tokens", "running", b"running", "step_s", b"step_s", "steps", b"steps", "steps_s", b"steps_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baton.errors import BatonError, Reason
-from engine.ports import EngineFacts, LegEnd, Step, StepStats
+from engine.ports import EngineFacts, LegEnd, Moments, Step, StepStats
 from kv_transfer.report import TransferReport
 
 GARBAGE = b"garbage"
@@ -44,6 +44,7 @@ class FakeOutput:
     end: LegEnd | None = None
     kv_params: Mapping[str, Any] | None = None
     cached_tokens: int = 0
+    moments: Moments = Moments()
 
 
 @dataclass
@@ -120,6 +121,9 @@ class FakeEngine:
 
     def cached_tokens(self, output: FakeOutput) -> int:
         return output.cached_tokens
+
+    def moments(self, output: FakeOutput) -> Moments:
+        return output.moments
 
     def encode(self, outputs: Sequence[FakeOutput]) -> list[bytes]:
         return [f"{output.request_id}={output.token}".encode() for output in outputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baton.messages import WorkerLoad
+from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.frames import FrameDraft, load_message
 
@@ -23,8 +23,10 @@ LOADS = st.builds(
     prefix_queried_tokens=BIG,
     prefix_hit_tokens=BIG,
     preemptions=BIG,
+    steps_s=st.floats(0, 1e6),
 )
-HANDED = st.lists(st.tuples(st.text(), st.binary(), COUNT), max_size=4)
+TIMES = st.tuples(*[st.floats(0, 1e6)] * 4)
+HANDED = st.lists(st.tuples(st.text(), st.binary(), COUNT, TIMES), max_size=4)
 ENDED = st.lists(
     st.tuples(st.text(), st.text(), st.text(), st.none() | st.floats(0, 1e9)), max_size=4
 )
@@ -38,17 +40,25 @@ def through_the_wire(frame: wire.StepFrame) -> wire.StepFrame:
 def test_everything_arrives_in_order(
     outputs: list[bytes],
     load: WorkerLoad,
-    handed: list[tuple[str, bytes, int]],
+    handed: list[tuple[str, bytes, int, tuple[float, ...]]],
     ended: list[tuple[str, str, str, float | None]],
 ) -> None:
     draft = FrameDraft()
     for each in handed:
-        draft.prefilled(*each)
+        draft.prefilled(*each[:3], LegTimes(*each[3]))
     for end in ended:
         draft.end(*end)
     frame = through_the_wire(draft.frame(outputs, load))
     assert list(frame.outputs) == outputs
-    assert [(p.leg_id, p.handed, p.cached_tokens) for p in frame.prefilled] == handed
+    assert [
+        (
+            p.leg_id,
+            p.handed,
+            p.cached_tokens,
+            (p.times.room_s, p.times.fetch_s, p.times.queue_s, p.times.compute_s),
+        )
+        for p in frame.prefilled
+    ] == handed
     found = [(e.leg_id, e.reason, e.message, e.retry_after_s) for e in frame.ended]
     assert found == [(*end[:3], end[3] or 0.0) for end in ended]
 
