@@ -121,6 +121,9 @@ class LegTimes:
     """From then until its first output was here."""
 
 
+NO_TIMES = LegTimes()
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One worker as the cluster's table shows it."""

@@ -10,6 +10,7 @@ from router.metrics import RouterMetrics
 from router.pool_metrics import PoolCollector
 from router.registry import Registry
 from router.signal_metrics import SignalCollector
+from router.split_metrics import SplitMetrics
 from router.transfers import TransferCollector
 from router.worker_metrics import WorkerCollector
 
@@ -19,6 +20,7 @@ def register(
     registry: Registry,
     figures: Callable[[], Mapping[str, Any]],
     signals: Callable[[], RouterSignals],
+    splits: SplitMetrics,
 ) -> None:
     """Adds all of them to the router's metrics."""
     for one in (
@@ -26,5 +28,6 @@ def register(
         TransferCollector(registry.peers),
         PoolCollector(figures),
         SignalCollector(signals),
+        splits,
     ):
         metrics.registry.register(one)

@@ -28,7 +28,14 @@ def prefilled(peer: Peer, news: pb.Prefilled, now: float) -> life.Prefilled:
         leg_id=parse_leg_id(news.leg_id),
         handed=news.handed,
         cached_tokens=news.cached_tokens,
+        times=wire.times_of(news.times),
     )
+
+
+def tokens_came(peer: Peer, news: pb.Prefilled, now: float) -> life.TokensCame:
+    """The leg that answers has its first output."""
+    cause = f"{peer.info.worker_id} reported"
+    return life.TokensCame(cause=cause, at_s=now, times=wire.times_of(news.times))
 
 
 def leg_ended(peer: Peer, news: pb.Ended, now: float) -> life.LegEnded:

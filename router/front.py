@@ -29,6 +29,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from router.caller import CALLER
+from router.exchange import EXCHANGE
 from router.http_guard import refuse_transfer_fields
 from router.ports import EngineRequest, HeartPort
 
@@ -104,6 +105,7 @@ def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> Engin
         deadline_s=caller.timeout_s,
         caller=caller,
         resumable=_resumable(params),
+        exchange=EXCHANGE.get(),
     )
 
 

@@ -69,8 +69,9 @@ class Heart:
         self.door = Door(settings, clock, *parts)
         self._window = Window(identity.router_id, self.door, *parts)
         self._measuring = Measuring(settings, signals, *parts)
+        splits = self._ledger.splits
         collectors.register(
-            metrics, self._registry, lambda: planner.figures(clock.now()), self.signals
+            metrics, self._registry, lambda: planner.figures(clock.now()), self.signals, splits
         )
         self._tasks = Tasks("heart")
         self._ticker = Ticker(self._tasks, clock, self.tick)
@@ -208,7 +209,7 @@ class Heart:
 
     def _prefilled(self, peer: Peer, news: pb.Prefilled) -> None:
         if news.leg_id in peer.answering:
-            self._first_token(peer, peer.answering[news.leg_id])
+            self._first_token(peer, peer.answering[news.leg_id], news)
             return
         request_id = peer.prefilling.get(news.leg_id)
         if request_id is not None:
@@ -216,13 +217,13 @@ class Heart:
             self._planner.prefilled(request_id, news.cached_tokens, now)
             self._feed_id(request_id, events.prefilled(peer, news, now))
 
-    def _first_token(self, peer: Peer, request_id: RequestId) -> None:
+    def _first_token(self, peer: Peer, request_id: RequestId, news: pb.Prefilled) -> None:
         one = self._ledger.get(request_id)
         if one is not None and one.state.phase is not life.Phase.STREAMING:
             now = self._clock.now()
-            self._ledger.streams(one, now)
+            self._ledger.streams(one, peer, now)
             self._gate.answered(request_id, now)
-            self._feed(one, life.TokensCame(cause=f"{peer.info.worker_id} reported", at_s=now))
+            self._feed(one, events.tokens_came(peer, news, now))
 
     def _deliver(self, peer: Peer, frame: pb.StepFrame) -> None:
         ended = self._delivery.deliver(self._front, frame.outputs, peer.answering)

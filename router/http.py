@@ -29,6 +29,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
 from router.caller_headers import CallerHeaders, Knock
+from router.exchange import Exchanges
 from router.explain_header import Explain, ExplainHeader
 from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
@@ -253,6 +254,7 @@ def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:
     app.add_middleware(ExplainHeader, explain=pages.explain)
     # Behind the others: a refusal is for those who may ask, and for browsers too.
     app.user_middleware.append(Middleware(CallerHeaders, knock=pages.knock))
+    app.user_middleware.append(Middleware(Exchanges))
     app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
 
 

@@ -19,7 +19,10 @@ from router.deadlines import Deadlines
 from router.life import FlowState, Planned
 from router.metrics import FINISHED, RouterMetrics
 from router.ports import NO_ROUTE, EngineRequest, Route
+from router.registry import Peer
 from router.signals import Signals
+from router.split import Split, split_tokens, stitch
+from router.split_metrics import SplitMetrics
 
 STORIES_MAX = 1024
 _STORIES_SHOWN_MAX = 8
@@ -42,6 +45,19 @@ class Life:
     """When the first token came."""
     broken_at: float | None = None
     """When the last attempt ended; None once tokens come again."""
+    written_at: float | None = None
+    """When the first token was written, where it is known."""
+    source: Peer | None = None
+    """The worker that its tokens come from."""
+    stepped_from_s: float = 0.0
+    stepped_s: float = 0.0
+    """What the steps of the workers before that one took."""
+
+    def follow(self, peer: Peer | None) -> None:
+        """Its tokens come from this worker now; None = no more come."""
+        if self.source is not None:
+            self.stepped_s += max(self.source.stepped_s - self.stepped_from_s, 0.0)
+        self.source, self.stepped_from_s = peer, 0.0 if peer is None else peer.stepped_s
 
 
 class Ledger:
@@ -53,6 +69,8 @@ class Ledger:
         self._lives: dict[RequestId, Life] = {}
         self._deadlines = Deadlines()
         self._stories: OrderedDict[RequestId, FlowState] = OrderedDict()
+        self._split: OrderedDict[RequestId, Split] = OrderedDict()
+        self.splits = SplitMetrics()
         self._idle = asyncio.Event()
         self._idle.set()
         self.ended: Counter[str] = Counter()
@@ -83,10 +101,13 @@ class Ledger:
         self._changed()
         return one
 
-    def streams(self, one: Life, now: float) -> None:
-        """Tokens of its current attempt come."""
+    def streams(self, one: Life, peer: Peer, now: float) -> None:
+        """Tokens of its current attempt come, from this worker."""
+        one.follow(peer)
         if one.streamed_at is None:
             one.streamed_at = now
+            if (exchange := one.request.exchange) is not None:
+                exchange.when_written(lambda at: self._first_written(one, at))
             self._metrics.first_token(now - one.taken_at)
             self._signals.first_token(one.request.prompt_tokens, now - one.taken_at, now)
         if one.broken_at is not None:
@@ -105,8 +126,40 @@ class Ledger:
         self._metrics.ended(reason, now - one.taken_at)
         if reason is None and one.streamed_at is not None:
             self._signals.answered(one.tokens(), now - one.streamed_at, now)
+            self._answered(one, one.streamed_at, now)
         self._changed()
         return True
+
+    def _answered(self, one: Life, streamed_at: float, now: float) -> None:
+        """Its last frame has come."""
+        one.follow(None)
+        tokens, received_s = one.tokens(), now - streamed_at
+
+        def written(at: float | None) -> None:
+            first_at = one.written_at
+            written_s = received_s if at is None or first_at is None else at - first_at
+            self.splits.answered(split_tokens(tokens, one.stepped_s, received_s, written_s))
+
+        exchange = one.request.exchange
+        if exchange is None:
+            self._first_written(one, None)
+            written(None)
+        else:
+            exchange.when_written(written)
+
+    def _first_written(self, one: Life, at: float | None) -> None:
+        """Its first token has gone to the client; `at` is None where nothing is streamed."""
+        exchange, one.written_at = one.request.exchange, at
+        arrived_at = one.taken_at if exchange is None else exchange.arrived_at
+        split = stitch(arrived_at, one.state.log, at)
+        if split is None:
+            return
+        self.splits.first_token(split)
+        self._split[one.request.request_id] = split
+        while len(self._split) > STORIES_MAX:
+            self._split.popitem(last=False)
+        if exchange is not None:
+            exchange.split = exchange.split or split
 
     def due(self, now: float) -> list[RequestId]:
         """Takes out the deadlines that have passed. Each is told once."""
@@ -121,7 +174,11 @@ class Ledger:
 
         Front ends add to the ids that clients see, so a part of an id has to do.
         """
-        return "\n".join(map(flow.story, self._named(text))) or None
+        return "\n".join(map(self._told, self._named(text))) or None
+
+    def split(self, request_id: RequestId) -> Split | None:
+        """Where the time to its first token went, once that is written; the latest are known."""
+        return self._split.get(request_id)
 
     def explain(self, text: str) -> list[dict[str, Any]]:
         """Each plan made for those requests, with what is known of why, in what JSON can hold."""
@@ -134,6 +191,10 @@ class Ledger:
             return [exact]
         found = [state for request_id, state in states.items() if text and text in request_id]
         return found[-_STORIES_SHOWN_MAX:]
+
+    def _told(self, state: FlowState) -> str:
+        split = self._split.get(state.request_id)
+        return flow.story(state) + ("" if split is None else f"\n  {split.told()}")
 
     def _keep_story(self, state: FlowState) -> None:
         self._stories.pop(state.request_id, None)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from baton.errors import Reason
 from baton.ids import Leg, LegId, RequestId, WorkerId
+from baton.messages import NO_TIMES, LegTimes
 from router.policy.types import Plan
 
 LOG_ENTRIES_MAX = 32
@@ -77,11 +78,14 @@ class Prefilled(Event):
     leg_id: LegId
     handed: bytes = b""
     cached_tokens: int = 0
+    times: LegTimes = NO_TIMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokensCame(Event):
-    """The first output for the client."""
+    """The first output for the client; `times` are those of the leg that answers."""
+
+    times: LegTimes = NO_TIMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

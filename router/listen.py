@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from baton.errors import StartupError, StartupFault
 from baton.tasks import OnFault, Tasks
+from router.exchange import ARRIVED_KEY
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
@@ -75,6 +79,16 @@ def _inodes(port: int, proc: Path) -> Iterator[str]:
                 words = line.split()
                 if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
                     yield words[9]
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, and notes when a request's first bytes are read: before the app has its turn."""
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the beginning of a request."""
+        super().on_message_begin()
+        scope: dict[str, Any] = vars(self)["scope"]
+        scope[ARRIVED_KEY] = time.monotonic()
 
 
 class _Server(uvicorn.Server):
@@ -147,7 +161,7 @@ async def serve(
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

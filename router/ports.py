@@ -12,6 +12,7 @@ from typing import Protocol
 from baton.errors import BatonError
 from baton.ids import RequestId
 from router.caller import ANYBODY, Caller
+from router.exchange import Exchange
 
 _OUTPUT_TOKENS = 256
 """Expected of a request that allows more; most answers end by themselves."""
@@ -37,6 +38,8 @@ class EngineRequest:
     caller: Caller = ANYBODY
     resumable: bool = True
     """Whether another engine can go on after tokens that one has generated."""
+    exchange: Exchange | None = None
+    """How it came and how its answer leaves, where the front end can tell."""
 
     @property
     def output_tokens(self) -> int:

@@ -55,6 +55,8 @@ class Peer:
     promised: dict[RequestId, int] = field(default_factory=dict)
     shunned: bool = False
     """Whether it is silent, or has been lost too often lately: it gets nothing new."""
+    stepped_s: float = 0.0
+    """What its engine's steps have taken since it started, as last heard; outlives a lost link."""
     _sent: Sent = field(default_factory=Sent)
     _sent_before: Sent = field(default_factory=Sent)
 
@@ -69,7 +71,8 @@ class Peer:
         So what was sent counts on top of the report until the second frame after it.
         """
         self.heard_at = now
-        self.load = self.load if load is None else load
+        if load is not None:
+            self.load, self.stepped_s = load, load.steps_s
         self._sent_before, self._sent = self._sent, Sent()
 
     def took(self, leg: OpenLeg, prompt_tokens: int, work_s: float = 0.0) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from baton.errors import BatonError
 from baton.ids import Leg, LegId, RouterId, WorkerId
-from baton.messages import WorkerInfo, WorkerLoad
+from baton.messages import LegTimes, WorkerInfo, WorkerLoad
 from baton.wire import worker_pb2 as pb
 from router.life import Handoff, SubmitLeg
 from router.policy.prefill import Answer
@@ -128,6 +128,14 @@ def load_of(load: pb.Load) -> WorkerLoad:
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
         queue_s=_sane(load.queue_s),
+        steps_s=_sane(load.steps_s),
+    )
+
+
+def times_of(times: pb.LegTimes) -> LegTimes:
+    """A worker's word on one leg; what cannot be true becomes nothing."""
+    return LegTimes(
+        _sane(times.room_s), _sane(times.fetch_s), _sane(times.queue_s), _sane(times.compute_s)
     )
 
 
