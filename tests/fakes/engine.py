@@ -44,7 +44,7 @@ class FakeOutput:
     end: LegEnd | None = None
     kv_params: Mapping[str, Any] | None = None
     cached_tokens: int = 0
-    moments: Moments = Moments()
+    moments: Moments = field(default_factory=Moments)
 
 
 @dataclass
