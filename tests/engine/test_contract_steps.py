@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -14,8 +15,15 @@ from vllm.distributed.kv_events import (
     NullEventPublisher,
 )
 from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
-from vllm.v1.engine import EngineCoreOutputs
-from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
+from vllm.v1.metrics.stats import (
+    KV_FETCH_COMPLETED_WAITING,
+    KV_FETCH_IN_PROGRESS,
+    KV_FETCH_WAITING_TO_START,
+    PrefillStats,
+    SchedulerStats,
+)
 from vllm.v1.request import Request
 
 from engine import inside
@@ -61,6 +69,7 @@ class Stepping:
         self.requests: dict[str, Request] = {}
         self.kv_event_publisher: EventPublisher = NullEventPublisher()
         self.stats = stats
+        self.stages: list[str | None] = []
         found = groups(SPEC)
         self.kv_cache_config, self.cache_config = found.kv_cache_config, found.cache_config
         self.vllm_config = found.vllm_config
@@ -71,6 +80,9 @@ class Stepping:
         step.scheduled_new_reqs = [new_request("a", 0)]
         step.num_scheduled_tokens, step.total_num_scheduled_tokens = {"a": 100}, 100
         return step
+
+    def _set_kv_fetch_stage(self, request: Request, stage: str | None) -> None:
+        self.stages.append(stage)
 
     def update_from_output(self, step: Any, output: Any) -> dict[int, EngineCoreOutputs]:
         stored = BlockStored([b"a"], None, [1, 2, 3, 4], BLOCK, None, MEDIUM_GPU, None)
@@ -98,3 +110,25 @@ def test_a_step_is_told_with_any_connector_and_without_one(others: dict[str, Any
     assert report.work.seconds > 0
     assert set(unpacked(report.stored)) == keys([1, 2, 3, 4])
     assert report.block_bytes > 0
+
+
+def test_fetching_kv_is_told_as_two_more_times_of_queueing() -> None:
+    scheduler, request = Mixed(SchedulerStats()), Cache().request(TOKENS)
+    request.take_events()
+    stages = [KV_FETCH_WAITING_TO_START, KV_FETCH_IN_PROGRESS, KV_FETCH_COMPLETED_WAITING, None]
+    for stage in stages:
+        scheduler._set_kv_fetch_stage(request, stage)
+    assert scheduler.stages == stages
+    assert [event.type.name for event in request.take_events()] == ["QUEUED", "QUEUED"]
+
+
+def test_vllms_scheduler_names_the_stages_of_fetching() -> None:
+    """When there are blocks for the KV, and when it has come."""
+    names = list(inspect.signature(Scheduler._set_kv_fetch_stage).parameters)
+    assert names == ["self", "request", "stage"]
+    for function, stage in (
+        (Scheduler.schedule, "KV_FETCH_IN_PROGRESS"),
+        (Scheduler._update_from_kv_xfer_finished, "KV_FETCH_COMPLETED_WAITING"),
+    ):
+        assert f", {stage})" in inspect.getsource(function)
+    assert {"QUEUED", "SCHEDULED"} <= EngineCoreEventType.__members__.keys()
