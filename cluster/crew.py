@@ -25,6 +25,7 @@ from cluster.membership import (
     apply,
     check_invariants,
 )
+from cluster.placing import waits
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
 from cluster.processes import Process
@@ -131,13 +132,13 @@ class Crew:
         Raises StartupError when the first start of the cluster has to be given up.
         """
         now, limits = self._time.now(), self._plan.limits
-        there = {(row.worker_id, row.incarnation) for row in self.table.rows}
-        self._asked &= there
+        self._asked &= {(row.worker_id, row.incarnation) for row in self.table.rows}
         actions, self._memory = decide(
             self.table, self._wanted, limits, self._memory, now, asked=self._asked
         )
         for action in actions:
             await self._act(action)
+        self._apply(waits(self.table, self._factory.waiting(), now))
         for row in self.table.rows:
             self._poll_if_due(row)
         for doubt in self._deaths.doubts:
@@ -339,8 +340,7 @@ class Crew:
                 )
         check_invariants(self.table)
 
-    def _placed(self, placement: Placement) -> WorkerPlaced:
-        p = placement
+    def _placed(self, p: Placement) -> WorkerPlaced:
         return WorkerPlaced(p.worker_id, p.role, p.incarnation, p.core_index, self._time.now())
 
     def _progressed(self, worker_id: WorkerId, incarnation: int, detail: str) -> WorkerProgressed:

@@ -35,6 +35,8 @@ class WorkerProgressed:
     incarnation: int
     detail: str
     at: float
+    waits: bool = False
+    """Whether there is no machine for it yet: that is no part of its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Row:
     worn_out: str = ""
     lent_to: Role | None = None
     """The role that it stands in for."""
+    waits: bool = False
+    """Whether there is no machine for it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,7 @@ def check_invariants(table: Table) -> None:
         assert row.state is WorkerState.GONE or not row.died, row
         assert row.state is WorkerState.READY or not (row.accused or row.worn_out), row
         assert row.state is WorkerState.READY or row.lent_to is None, row
+        assert row.state is WorkerState.STARTING or not row.waits, row
         if row.info is not None:
             named = (row.info.worker_id, row.info.incarnation, row.info.role)
             assert named == (row.worker_id, row.incarnation, row.role), row
@@ -241,9 +246,11 @@ def _changed(row: Row | None, event: Event, target: WorkerState) -> Row:
     assert row is not None
     match event:
         case WorkerProgressed():
-            return replace(row, detail=event.detail)
+            since = event.at if row.waits and not event.waits else row.since
+            return replace(row, detail=event.detail, since=since, waits=event.waits)
         case WorkerReady():
-            return replace(row, state=target, since=event.at, detail="", info=event.info)
+            ready = replace(row, state=target, since=event.at, detail="", info=event.info)
+            return replace(ready, waits=False)
         case DrainAsked():
             return _left_ready(row, target, "draining", event.at)
         case WorkerComplained():
@@ -274,7 +281,7 @@ def _placed(event: WorkerPlaced) -> Row:
 def _left_ready(row: Row, target: WorkerState, detail: str, at: float) -> Row:
     ready_for_s = at - row.since if row.state is WorkerState.READY else row.ready_for_s
     left = replace(row, state=target, since=at, detail=detail, ready_for_s=ready_for_s)
-    return replace(left, accused=(), worn_out="", lent_to=None)
+    return replace(left, accused=(), worn_out="", lent_to=None, waits=False)
 
 
 def _order(row: Row) -> tuple[bool, int, str]:

@@ -229,6 +229,10 @@ class AdoptedRouter:
     handle: Handle
 
 
+Waiting = Mapping[tuple[WorkerId, int], str]
+"""Why there is no room yet, by worker and incarnation."""
+
+
 class ActorFactory(Protocol):
     """Whoever can start processes. On cancellation it leaves none behind."""
 
@@ -238,6 +242,10 @@ class ActorFactory(Protocol):
 
     async def worker(self, placement: Placement) -> Handle:
         """A new worker process, not yet started. Raises BatonError or StartupError."""
+        ...
+
+    def waiting(self) -> Waiting:
+        """Those of the workers under way that no machine has room for."""
         ...
 
     async def router(self, router_id: RouterId, incarnation: int) -> Handle:

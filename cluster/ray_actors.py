@@ -11,38 +11,26 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
 from cluster.leaving import listening
-from cluster.ports import Adopted, AdoptedRouter, Placement
+from cluster.ports import Adopted, AdoptedRouter, Placement, Waiting
 from cluster.processes import Process, end_for_certain, find, this_host
+from cluster.ray_nodes import Seating, only_here, what_for
+from cluster.specs import ActorSpec
 
 _log = logging.getLogger(__name__)
 _KILL_TIMEOUT_S = 5.0
 _ADOPT_TIMEOUT_S = 10.0
 _REACH_TIMEOUT_S = 15.0
+_LOOK_EVERY_S = 1.0
 # Progress must be answered while a slow call runs, and nothing more.
 _CONCURRENCY = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ActorSpec:
-    """What to run, with which resources. `env` is set before the class is imported."""
-
-    cls: type
-    args: tuple[object, ...] = ()
-    cpus: float = 0.0
-    gpus: float = 0.0
-    accelerator_type: str | None = None
-    resources: Mapping[str, float] = field(default_factory=dict)
-    spread: bool = False
-    """Whether the actors of its kind go to as many nodes as there are."""
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +90,89 @@ class RayActorFactory:
         self._detached = detached
         self._worker = worker
         self._router = router
+        self._seating = Seating(lambda: named_actors(namespace))
+        self._waiting: dict[tuple[WorkerId, int], str] = {}
 
     async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
-        """The workers and routers that are there by name. Those that do not answer are ended."""
-        adopted: list[Adopted | AdoptedRouter] = []
-        for name in await asyncio.to_thread(named_actors, self._namespace):
-            actor = await asyncio.to_thread(_by_name, name, self._namespace)
-            if actor is None:
-                continue
-            where = await _where_or_none(actor, name)
-            found = None if where is None else _parsed(name, RayHandle(actor, name, where))
-            if found is None:
-                await _kill(actor, name)
-            else:
-                adopted.append(found)
-        return adopted
+        """The workers and routers that are there by name. Those that do not answer are ended, and
+        so are those that still wait for room: they are asked for anew."""
+        names = await asyncio.to_thread(named_actors, self._namespace)
+        found = await asyncio.gather(*map(self._adopt, names))
+        return [one for one in found if one is not None]
 
     async def worker(self, placement: Placement) -> RayHandle:
         """A new worker actor; waits until Ray has room for it and its class is built."""
-        return await self._start(_worker_name(placement), self._worker(placement))
+        start = (placement.worker_id, placement.incarnation)
+        try:
+            return await self._start(_worker_name(placement), self._worker(placement), start)
+        finally:
+            self._waiting.pop(start, None)
+
+    def waiting(self) -> Waiting:
+        """The workers that Ray has no room for yet, and what they wait for."""
+        return {start: why for start, why in self._waiting.items() if why}
 
     async def router(self, router_id: RouterId, incarnation: int) -> RayHandle:
         """A new router actor."""
         name = f"router:{router_id}:{incarnation}"
         return await self._start(name, self._router(router_id, incarnation))
 
-    async def _start(self, name: str, spec: ActorSpec) -> RayHandle:
-        import ray
-
-        remote = ray.remote(listening(spec.cls)).options(**self._options(name, spec))
+    async def _start(
+        self, name: str, spec: ActorSpec, start: tuple[WorkerId, int] | None = None
+    ) -> RayHandle:
         # Exporting a class talks to Ray's control store, which may be far away.
-        actor = await asyncio.to_thread(remote.remote, *spec.args)
+        actor = await asyncio.to_thread(self._create, name, spec)
         try:
-            where = await _answer(actor.__ray_call__.remote(_own_whereabouts), name, None)
+            where = await self._until_there(actor, name, spec, start)
         except BaseException:
             await asyncio.shield(_kill(actor, name))
             raise
+        if spec.pool:
+            self._seating.sits(name, spec.pool, where.node)
         return RayHandle(actor, name, where)
+
+    async def _until_there(
+        self, actor: Any, name: str, spec: ActorSpec, start: tuple[WorkerId, int] | None
+    ) -> Whereabouts:
+        ref = actor.__ray_call__.remote(_own_whereabouts)
+        there = asyncio.wrap_future(ref.future())
+        # Whoever gives up leaves an error that nobody asks for.
+        there.add_done_callback(lambda done: done.cancelled() or done.exception())
+        while start and not (await asyncio.wait((there,), timeout=_LOOK_EVERY_S))[0]:
+            self._waiting[start] = await asyncio.to_thread(what_for, actor, spec.needs)
+        where: Whereabouts = await _answer(ref, name, None)
+        return where
+
+    async def _adopt(self, name: str) -> Adopted | AdoptedRouter | None:
+        actor = await asyncio.to_thread(_by_name, name, self._namespace)
+        if actor is None:
+            return None
+        try:
+            ref = actor.__ray_call__.remote(_own_whereabouts)
+            where = await _answer(ref, name, _ADOPT_TIMEOUT_S)
+        except BatonError:
+            found = None
+        else:
+            found = _parsed(name, RayHandle(actor, name, where))
+        if found is None:
+            await _kill(actor, name)
+        elif isinstance(found, Adopted):
+            self._seating.sits(name, found.placement.role.value, where.node)
+        return found
+
+    def _create(self, name: str, spec: ActorSpec) -> Any:
+        import ray
+
+        remote = ray.remote(listening(spec.cls)).options(**self._options(name, spec))
+
+        def make(strategy: Any) -> Any:
+            return remote.options(scheduling_strategy=strategy).remote(*spec.args)
+
+        if spec.here:
+            return make(only_here())
+        if not spec.pool:
+            return make("DEFAULT")
+        return self._seating.place(name, spec, make)
 
     def _options(self, name: str, spec: ActorSpec) -> dict[str, Any]:
         env = {"env_vars": dict(spec.env)} if spec.env else {}
@@ -150,7 +184,6 @@ class RayActorFactory:
             "num_gpus": spec.gpus,
             "accelerator_type": spec.accelerator_type,
             "resources": dict(spec.resources),
-            "scheduling_strategy": "SPREAD" if spec.spread else "DEFAULT",
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": _CONCURRENCY,
@@ -258,16 +291,6 @@ def _remotely(where: Whereabouts) -> Any:
 
     there = NodeAffinitySchedulingStrategy(where.node, soft=False)
     return ray.remote(end_for_certain).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-
-
-async def _where_or_none(actor: Any, name: str) -> Whereabouts | None:
-    try:
-        where: Whereabouts = await _answer(
-            actor.__ray_call__.remote(_own_whereabouts), name, _ADOPT_TIMEOUT_S
-        )
-    except BatonError:
-        return None
-    return where
 
 
 def _own_whereabouts(_self: object) -> Whereabouts:

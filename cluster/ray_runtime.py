@@ -12,7 +12,6 @@ interface, guarded by the token.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 import secrets
@@ -31,6 +30,7 @@ from baton.errors import StartupError, StartupFault
 from baton.scratch import orphaned
 from baton.settings.model import is_loopback
 from cluster import shared_memory
+from cluster.addresses import spans_machines
 from cluster.guard import Guard
 from cluster.processes import Process, descendants, is_alive, kill_all
 
@@ -69,6 +69,8 @@ class RayOptions:
     """Logical CPUs that all actors together ask for."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """What else they ask for, which a Ray of our own then has."""
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    """Ray's runtime environment of all actors."""
 
 
 class RayRuntime:
@@ -140,27 +142,6 @@ class RayKeeper:
             _log.warning("what was decided is not kept: %s", _one_line(error))
 
 
-def check_accelerators(wanted: Mapping[str, str | None]) -> None:
-    """Refuses accelerator types that neither Ray knows nor a node of it has, by setting.
-
-    Call it once Ray is there. Raises StartupError SETTINGS_INVALID: an actor that asks for one
-    would wait for ever.
-    """
-    import ray
-    from ray.util.accelerators import accelerators
-
-    known = {value for name, value in vars(accelerators).items() if name.isupper()}
-    known |= {name.partition(":")[2] for name in ray.cluster_resources() if ":" in name}
-    for setting, name in wanted.items():
-        if name is not None and name not in known:
-            near = difflib.get_close_matches(name, known, 3, 0.3)
-            raise StartupError(
-                StartupFault.SETTINGS_INVALID,
-                f"{setting} is {name!r}, which Ray does not know",
-                hint=f"Near to it: {', '.join(near)}." if near else "",
-            )
-
-
 def start_or_join(options: RayOptions) -> RayRuntime:
     """Connects this process to Ray.
 
@@ -168,7 +149,7 @@ def start_or_join(options: RayOptions) -> RayRuntime:
     started for itself. Raises StartupError (RAY_UNAVAILABLE).
     """
     address = find_ray(options.address)
-    return _start(options) if address is None else _join(address, options.namespace)
+    return _start(options) if address is None else _join(address, options)
 
 
 def find_ray(address: str) -> str | None:
@@ -221,8 +202,9 @@ def _init_local(options: RayOptions, folder: Path) -> None:
         resources=dict(options.resources),
         include_dashboard=False,
         object_store_memory=options.object_store_mib * 2**20,
-        _node_ip_address=options.bind_host,
+        _node_ip_address=None if spans_machines(options.bind_host) else options.bind_host,
         _temp_dir=str(folder),
+        runtime_env=_environment(options),
         **_silent(),
     )
     node_ip = ray.util.get_node_ip_address()
@@ -230,14 +212,26 @@ def _init_local(options: RayOptions, folder: Path) -> None:
         raise _unavailable(f"Ray would listen on {node_ip}, not on loopback alone")
 
 
-def _join(address: str, namespace: str) -> RayRuntime:
+def _join(address: str, options: RayOptions) -> RayRuntime:
     import ray
 
+    environment = _environment(options)
     try:
-        ray.init(address=address, namespace=namespace, **_silent())
+        ray.init(address=address, namespace=options.namespace, runtime_env=environment, **_silent())
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _unavailable(f"no Ray to join at {address}: {_one_line(error)}") from error
     return RayRuntime(address, None)
+
+
+def _environment(options: RayOptions) -> dict[str, Any] | None:
+    from ray.runtime_env import RuntimeEnv
+
+    try:
+        return dict(RuntimeEnv(**options.runtime_env)) or None
+    except (TypeError, ValueError) as error:
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID, f"cluster.runtime_env: {_one_line(error)}"
+        ) from error
 
 
 def _silent() -> dict[str, Any]:

@@ -272,7 +272,8 @@ def _one_each(actions: Iterable[DeclareDead | Stop]) -> Iterator[DeclareDead | S
 
 def _overdue(table: Table, limits: Limits, now: float) -> Iterator[DeclareDead]:
     for row in table.rows:
-        if row.state is WorkerState.STARTING and now - row.since > limits.start_timeout_s:
+        starting = row.state is WorkerState.STARTING and not row.waits
+        if starting and now - row.since > limits.start_timeout_s:
             message = f"{row.worker_id} was not ready after {limits.start_timeout_s:g} s"
             error = StartupError(
                 StartupFault.START_TIMEOUT, message, details=(f"last seen: {row.detail}",)

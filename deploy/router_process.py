@@ -26,7 +26,9 @@ from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.signals import RouterSignals
 from baton.tasks import TaskFault
+from cluster.addresses import reached_at, spans_machines
 from cluster.ports import RouterProgress, RouterRow, ScalingRow
+from cluster.ray_nodes import own_address
 from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
@@ -147,13 +149,16 @@ class RouterProcess:
         self._heart.start()
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
         self._http = await self._serve(app, sock)
-        self._url = f"http://{self._settings.router.host}:{self._http.port}"
+        host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
+        if spans_machines(elsewhere):
+            host = reached_at(host, own_address)
+        self._url = f"http://{host}:{self._http.port}"
 
     async def _build(self, heart: Heart, metrics: RouterMetrics) -> ASGIApp:
         found = preflight.check(
             self._settings, model_path(self._settings), preflight.this_machine()
         )
-        host = self._settings.cluster.bind_host
+        host = reached_at(self._settings.cluster.bind_host, own_address)
         extend_process_environ(engine_environment(found.device, 1, (0,), host))
         # Late: importing vLLM takes seconds and reads the environment set above.
         with uncollected():

@@ -18,20 +18,23 @@ from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.ids import RouterId
 from baton.log import configure_logging
 from baton.settings import PoolSettings, Settings
+from baton.settings.model import is_loopback
 from baton.tasks import Tasks
+from cluster.addresses import spans_machines
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import plan_of
 from cluster.ports import ActorFactory, Placement
-from cluster.ray_actors import ActorSpec, RayActorFactory
+from cluster.ray_actors import RayActorFactory
+from cluster.ray_nodes import check_accelerators, check_reach
 from cluster.ray_runtime import (
     RayKeeper,
     RayOptions,
     RayRuntime,
-    check_accelerators,
     find_ray,
     remove_leftovers,
     start_or_join,
 )
+from cluster.specs import ActorSpec
 from deploy.model import resolved
 from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.port import hold, with_port
@@ -101,7 +104,9 @@ def real_classes(settings: Settings) -> Classes:
     return Classes(WorkerProcess, RouterProcess, found.digest, served_name(settings), found.device)
 
 
-def worker_spec(settings: Settings, classes: Classes, placement: Placement) -> ActorSpec:
+def worker_spec(
+    settings: Settings, classes: Classes, placement: Placement, *, joined: bool = False
+) -> ActorSpec:
     """How one worker runs as an actor."""
     pool: PoolSettings = getattr(settings, placement.role.value)
     gpus = pool.gpus_per_worker
@@ -122,13 +127,19 @@ def worker_spec(settings: Settings, classes: Classes, placement: Placement) -> A
         gpus,
         pool.accelerator_type,
         pool.resources,
+        pool=placement.role.value,
         spread=pool.placement == "spread",
+        # A Ray that is joined may get nodes later, where such an address means another machine.
+        here=joined and not spans_machines(settings.cluster.bind_host),
     )
 
 
-def router_spec(settings: Settings, classes: Classes, router_id: RouterId) -> ActorSpec:
+def router_spec(
+    settings: Settings, classes: Classes, router_id: RouterId, *, joined: bool = False
+) -> ActorSpec:
     """How one router runs as an actor."""
-    return ActorSpec(classes.router, (settings.model_dump(), router_id, classes.digest))
+    args = (settings.model_dump(), router_id, classes.digest)
+    return ActorSpec(classes.router, args, here=joined and is_loopback(settings.router.host))
 
 
 def _with_ray(launch: Launch) -> int:
@@ -139,6 +150,7 @@ def _with_ray(launch: Launch) -> int:
     try:
         with _interruptible():
             runtime = start_or_join(_ray_options(launch))
+        check_reach(settings.cluster.bind_host)
         check_accelerators(
             {
                 "prefill.accelerator_type": settings.prefill.accelerator_type,
@@ -245,12 +257,12 @@ class _Watcher:
 
 
 def _factory(launch: Launch, runtime: RayRuntime) -> ActorFactory:
-    settings, classes = launch.settings, launch.classes
+    settings, classes, joined = launch.settings, launch.classes, not runtime.owned
     return RayActorFactory(
         settings.cluster.name,
-        detached=not runtime.owned,
-        worker=lambda placement: worker_spec(settings, classes, placement),
-        router=lambda router_id, _: router_spec(settings, classes, router_id),
+        detached=joined,
+        worker=lambda placement: worker_spec(settings, classes, placement, joined=joined),
+        router=lambda router_id, _: router_spec(settings, classes, router_id, joined=joined),
     )
 
 
@@ -264,6 +276,7 @@ def _ray_options(launch: Launch) -> RayOptions:
         object_store_mib=settings.cluster.object_store_mib,
         cpus=sum(number * pool.cpus_per_worker for pool, number in _all_workers(settings)),
         resources=_resources(settings),
+        runtime_env=settings.cluster.runtime_env,
     )
 
 

@@ -21,8 +21,10 @@ from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
 from baton.settings import KvTransferSettings, Settings, extend_process_environ
 from baton.wire import worker_pb2 as wire
+from cluster.addresses import listen_at, reached_at
 from cluster.ports import StartProgress
 from cluster.processes import find
+from cluster.ray_nodes import own_address
 from decode_worker import DecodeRole, SoloRole
 from deploy.delivered import Delivered
 from deploy.imports import uncollected
@@ -150,7 +152,7 @@ class WorkerProcess:
             self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
         )
         self._server = WorkerServer(self._worker)
-        port = self._server.bind(settings.cluster.bind_host)
+        port = self._server.bind(listen_at(settings.cluster.bind_host, own_address))
         info = self._info(self._engine.facts, handoff, port)
         await self._server.start(info)
         return info
@@ -166,7 +168,7 @@ class WorkerProcess:
 
     def _set_environment(self, device: str, handoff: Handoff) -> None:
         settings = self._settings
-        host = settings.cluster.bind_host
+        host = reached_at(settings.cluster.bind_host, own_address)
         available = tuple(sorted(os.sched_getaffinity(0)))
         cores = cores_for(self._core_index, settings.engine.cpu_threads, available)
         threads = settings.engine.cpu_threads
@@ -187,7 +189,7 @@ class WorkerProcess:
             worker_id=self._worker_id,
             incarnation=self._incarnation,
             role=self._role,
-            address=f"{self._settings.cluster.bind_host}:{port}",
+            address=f"{reached_at(self._settings.cluster.bind_host, own_address)}:{port}",
             config_digest=self._digest,
             connector=handoff.name,
             dispatch=handoff.dispatch,

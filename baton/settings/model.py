@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from baton.settings.admission import AdmissionSettings
 from baton.settings.pool import PoolSettings
 from baton.settings.router import RouterSettings, SloSettings
+from baton.settings.runtime_env import RuntimeEnv
 from baton.settings.scaling import ScalingSettings
 from baton.settings.section import Section
 
@@ -196,7 +197,9 @@ class ClusterSettings(Section):
     bind_host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address where workers listen for routers and for each other.",
+        description="Address where workers listen for routers and for each other. node = each on "
+        "the address that Ray knows its machine by, for a Ray of several machines; 0.0.0.0 = on "
+        "all of its addresses, reached at that one.",
     )
     restart_backoff_s: float = Field(
         1, gt=0, description="Seconds before a dead worker is started again; doubles each time."
@@ -219,6 +222,7 @@ class ClusterSettings(Section):
     object_store_mib: int = Field(
         100, ge=75, description="Ray's object store, in MiB, when Baton starts Ray."
     )
+    runtime_env: RuntimeEnv = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _backoff_grows(self) -> Self:

@@ -39,8 +39,8 @@ class PoolSettings(Section):
     )
     placement: Literal["pack", "spread"] = Field(
         "pack",
-        description="pack = Ray fills a node before it takes the next; spread = workers go to as "
-        "many nodes as there are.",
+        description="pack = workers go where the most of both pools are, and fill a node before "
+        "they take the next; spread = those of this pool go to as many nodes as there are.",
     )
 
     @field_validator("resources")

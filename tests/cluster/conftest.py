@@ -25,6 +25,8 @@ BESIDE = {
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
 """The environment of a Ray that is joined, and of whoever joins it."""
+APART = {**BESIDE, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+"""The same of a Ray of several nodes. Its nodes are at loopback addresses other than 127.0.0.1."""
 
 
 @pytest.fixture
@@ -38,34 +40,53 @@ def run_mark() -> Iterator[Mark]:
 def ray_beside(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Ray that this cluster did not start."""
     folder, port = tmp_path_factory.mktemp("r"), free_port()
+    head = ("--head", "--port", str(port), "--include-dashboard", "false")
+    with _raylet(folder, {**run_mark.environment, **BESIDE}, "127.0.0.1", *head):
+        until(lambda: _listens("127.0.0.1", port), 60, "Ray runs")
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def ray_of_two(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray of two nodes, which take each other for another machine."""
+    folder, port = tmp_path_factory.mktemp("r"), free_port()
+    environment = {**run_mark.environment, **APART}
+    head = ("--head", "--port", str(port), "--include-dashboard", "false")
+    with _raylet(folder, environment, "127.0.0.2", *head):
+        until(lambda: _listens("127.0.0.2", port), 60, "Ray runs")
+        address = f"127.0.0.2:{port}"
+        with _raylet(folder, environment, "127.0.0.3", "--address", address):
+            yield address
+
+
+@contextlib.contextmanager
+def _raylet(folder: Path, environment: dict[str, str], host: str, *more: str) -> Iterator[None]:
     ray = Path(sys.executable).with_name("ray")
     options = [
-        *("--head", "--block", "--port", str(port), "--node-ip-address", "127.0.0.1"),
+        *("--block", "--node-ip-address", host, "--disable-usage-stats"),
         *("--num-cpus", "4", "--object-store-memory", str(100 * 2**20)),
-        *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(folder)),
+        *(("--temp-dir", str(folder)) if "--head" in more else ()),
     ]
     # Its own folder for the address file, too: whoever says 'auto' meanwhile is not to join it.
-    environment = {**os.environ, **run_mark.environment, **BESIDE, "RAY_TMPDIR": str(folder)}
-    head = subprocess.Popen(
-        [str(ray), "start", *options],
+    process = subprocess.Popen(
+        [str(ray), "start", *options, *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env={**os.environ, **environment, "RAY_TMPDIR": str(folder)},
         start_new_session=True,
     )
     try:
-        until(lambda: _listens(port), 60, "Ray runs")
-        yield f"127.0.0.1:{port}"
+        yield
     finally:
-        family = descendants(head.pid)
-        head.send_signal(signal.SIGTERM)
+        family = descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            head.wait(15)
-        head.kill()
-        head.wait()
+            process.wait(15)
+        process.kill()
+        process.wait()
         kill_all(family)
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+        return sock.connect_ex((host, port)) == 0

@@ -16,13 +16,14 @@ import pytest
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
-from cluster import ray_actors, ray_runtime
+from cluster import ray_actors, ray_nodes
 from cluster.controller import ClusterStatus, Controller
 from cluster.plan import Plan
 from cluster.ports import Adopted, AdoptedRouter, Placement
 from cluster.processes import Process, descendants, find, is_alive
-from cluster.ray_actors import ActorSpec, RayActorFactory, RayHandle, end_cluster
+from cluster.ray_actors import RayActorFactory, RayHandle, end_cluster
 from cluster.ray_runtime import RayKeeper, RayOptions, RayRuntime, start_or_join
+from cluster.specs import ActorSpec
 from cluster.supervision import Limits, Wanted
 from deploy.rundir import RunDir
 from tests.cluster.tiny import TinyRouter, TinyWorker
@@ -74,6 +75,7 @@ def factory(namespace: str = "test", *, detached: bool = False) -> RayActorFacto
             args,
             1,
             resources={"node": 1},
+            pool=p.role.value,
             spread=True,
             env={"TINY": p.worker_id},
         )
@@ -248,11 +250,11 @@ async def test_detached_workers_are_found_again(runtime: RayRuntime) -> None:
 
 
 def test_unknown_accelerators_are_refused_by_the_name_of_the_setting(runtime: RayRuntime) -> None:
-    ray_runtime.check_accelerators(
+    ray_nodes.check_accelerators(
         {"prefill.accelerator_type": "H200", "decode.accelerator_type": None}
     )
     with pytest.raises(StartupError, match=r"decode\.accelerator_type is 'H20O'") as caught:
-        ray_runtime.check_accelerators({"decode.accelerator_type": "H20O"})
+        ray_nodes.check_accelerators({"decode.accelerator_type": "H20O"})
     assert "H200" in caught.value.hint
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.ids import WorkerId
 from baton.messages import Role, WorkerState
 from cluster.ports import Adopted, Placement, StartProgress
 from tests.unit.cluster.world import World
@@ -72,6 +73,26 @@ async def test_a_lost_process_at_the_start_is_tried_again(world: World) -> None:
     world.factory.fail = [BatonError(Reason.WORKER_LOST, "gone")]
     await world.serving()
     assert sum(placement.incarnation == 2 for placement in world.factory.placements) == 1
+
+
+async def test_a_worker_without_a_machine_stays_starting_and_says_why(world: World) -> None:
+    why = "waits for 4 GPU on one node"
+    world.factory.waits = {(WorkerId("decode-0"), 1): why}
+
+    def told() -> str:
+        return next(m.detail for m in world.shown[-1].view.members if m.worker_id == "decode-0")
+
+    await world.until(lambda: bool(world.shown) and told() == why)
+    # Far longer than a start may take.
+    world.clock.advance(10_000)
+    await world.until(lambda: world.state("prefill-0") is WorkerState.READY)
+    assert world.state("decode-0") is WorkerState.STARTING
+    assert told() == why
+    world.factory.waits = {}
+    await world.until(lambda: told() == "starting its process")
+    world.factory.room.set()
+    await world.serving()
+    assert world.restarts("decode-0") == 0
 
 
 async def test_a_worker_of_another_configuration_is_not_taken(world: World) -> None:

@@ -31,7 +31,7 @@ W = WorkerId("prefill-0")
 def events(worker_id: WorkerId, role: Role, incarnation: int, at: float) -> list[Event]:
     return [
         WorkerPlaced(worker_id, role, incarnation, 0, at),
-        WorkerProgressed(worker_id, incarnation, f"step at {at}", at),
+        WorkerProgressed(worker_id, incarnation, f"step at {at}", at, waits=int(at) % 2 > 0),
         WorkerReady(info(worker_id, incarnation, role), at),
         WorkerDied(worker_id, incarnation, "killed", at),
         DrainAsked(worker_id, incarnation, at),

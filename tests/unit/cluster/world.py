@@ -20,6 +20,7 @@ from cluster.ports import (
     RouterRow,
     ScalingRow,
     StartProgress,
+    Waiting,
 )
 from cluster.processes import Process
 from cluster.scaling.rules import Rules
@@ -115,12 +116,19 @@ class FakeFactory:
         self.fail_routers: list[BatonError | StartupError] = []
         self.left: list[Adopted | AdoptedRouter] = []
         self.digest = DIGEST
+        self.waits: Waiting = {}
+        self.room = asyncio.Event()
+
+    def waiting(self) -> Waiting:
+        return self.waits
 
     async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
         return self.left
 
     async def worker(self, placement: Placement) -> FakeHandle:
         self.placements.append(placement)
+        if (placement.worker_id, placement.incarnation) in self.waits:
+            await self.room.wait()
         if self.fail:
             raise self.fail.pop(0)
         return self._new(placement.worker_id, lambda: StartProgress(ready=self.ready(placement)))

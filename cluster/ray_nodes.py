@@ -1,0 +1,143 @@
+"""Ray's nodes: what they have, where they are, and which of them a worker is sent to."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from baton.errors import StartupError, StartupFault
+from cluster.addresses import spans_machines
+from cluster.placing import Amounts, Node, Seat, choose, lack
+from cluster.specs import ActorSpec
+
+_SEEN_WITHIN_S = 2.0
+"""So long it takes at most until Ray counts what a placed actor holds."""
+
+
+class Seating:
+    """Knows where the workers of one cluster are, and seats the next, one at a time."""
+
+    def __init__(self, names: Callable[[], list[str]]) -> None:
+        """`names`: of the actors that live or wait."""
+        self._names = names
+        self._seats: dict[str, Seat] = {}
+        self._chosen_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def place(self, name: str, spec: ActorSpec, make: Callable[[Any], Any]) -> Any:
+        """What `make` made of Ray's scheduling strategy for one more worker."""
+        with self._lock:
+            node_id = choose(nodes(), self._taken(), spec.needs, spec.pool, spread=spec.spread)
+            made = make(_strategy(node_id, spread=spec.spread))
+            self._seats[name] = Seat(spec.pool, node_id or "", spec.needs)
+            self._chosen_at[name] = time.monotonic()
+        return made
+
+    def sits(self, name: str, pool: str, node_id: str) -> None:
+        """Where Ray put it in the end, which need not be where it was sent."""
+        with self._lock:
+            seat = self._seats.setdefault(name, Seat(pool))
+            self._seats[name] = replace(seat, node_id=node_id)
+
+    def _taken(self) -> list[Seat]:
+        late = time.monotonic() - _SEEN_WITHIN_S
+        recent = {name for name, at in self._chosen_at.items() if at > late}
+        living = {*self._names(), *recent}
+        self._seats = {name: seat for name, seat in self._seats.items() if name in living}
+        self._chosen_at = {name: at for name, at in self._chosen_at.items() if name in recent}
+        return [
+            seat if name in recent else replace(seat, uncounted={})
+            for name, seat in self._seats.items()
+        ]
+
+
+def nodes() -> tuple[Node, ...]:
+    """Those that live."""
+    import ray
+    from ray._private import state
+
+    free = state.available_resources_per_node()
+    return tuple(
+        Node(
+            found["NodeID"],
+            found["NodeManagerAddress"],
+            found["Resources"],
+            free.get(found["NodeID"], {}),
+        )
+        for found in ray.nodes()
+        if found["Alive"]
+    )
+
+
+def own_address() -> str:
+    """Where this machine's node is reached by the others."""
+    import ray
+
+    address: str = ray.util.get_node_ip_address()
+    return address
+
+
+def only_here() -> Any:
+    """The strategy for an actor that is of use on this machine alone."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def what_for(actor: Any, needs: Amounts) -> str:
+    """Why an actor that was asked for is not there yet; empty if it has its place."""
+    from ray._private import state
+
+    told = state.actors(actor._actor_id.hex())  # noqa: SLF001
+    placed = told.get("Address", {}).get("NodeID")
+    return "" if placed else lack(nodes(), needs)
+
+
+def check_reach(bind_host: str) -> None:
+    """Refuses an address that makes no sense on every node of this Ray.
+
+    Raises StartupError SETTINGS_INVALID, with the name of the setting.
+    """
+    others = sorted({node.address for node in nodes()} - {own_address()})
+    if others and not spans_machines(bind_host):
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"cluster.bind_host is {bind_host!r}, but this Ray has nodes elsewhere, such as "
+            f"{others[0]}: workers there could not listen there, or not be reached",
+            hint="Set cluster.bind_host to 'node': each worker listens on its own node's address.",
+        )
+
+
+def check_accelerators(wanted: Mapping[str, str | None]) -> None:
+    """Refuses accelerator types that neither Ray knows nor a node of it has, by setting.
+
+    Call it once Ray is there. Raises StartupError SETTINGS_INVALID: an actor that asks for one
+    would wait for ever.
+    """
+    import ray
+    from ray.util.accelerators import accelerators
+
+    known = {value for name, value in vars(accelerators).items() if name.isupper()}
+    known |= {name.partition(":")[2] for name in ray.cluster_resources() if ":" in name}
+    for setting, name in wanted.items():
+        if name is not None and name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.3)
+            raise StartupError(
+                StartupFault.SETTINGS_INVALID,
+                f"{setting} is {name!r}, which Ray does not know",
+                hint=f"Near to it: {', '.join(near)}." if near else "",
+            )
+
+
+def _strategy(node_id: str | None, *, spread: bool) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if node_id is None:
+        return "SPREAD" if spread else "DEFAULT"
+    # Somebody else may have been quicker: then Ray finds another node.
+    return NodeAffinitySchedulingStrategy(node_id, soft=True, _spill_on_unavailable=True)
