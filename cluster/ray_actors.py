@@ -139,7 +139,7 @@ class RayActorFactory:
         # Whoever gives up leaves an error that nobody asks for.
         there.add_done_callback(lambda done: done.cancelled() or done.exception())
         while start and not (await asyncio.wait((there,), timeout=_LOOK_EVERY_S))[0]:
-            self._waiting[start] = await asyncio.to_thread(what_for, actor, spec.needs)
+            self._waiting[start] = await asyncio.to_thread(what_for, actor, spec)
         where: Whereabouts = await _answer(ref, name, None)
         return where
 

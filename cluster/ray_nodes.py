@@ -11,7 +11,7 @@ from typing import Any
 
 from baton.errors import StartupError, StartupFault
 from cluster.addresses import spans_machines
-from cluster.placing import Amounts, Node, Seat, choose, lack
+from cluster.placing import Node, Seat, choose, lack
 from cluster.specs import ActorSpec
 
 _SEEN_WITHIN_S = 2.0
@@ -89,13 +89,16 @@ def only_here() -> Any:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def what_for(actor: Any, needs: Amounts) -> str:
+def what_for(actor: Any, spec: ActorSpec) -> str:
     """Why an actor that was asked for is not there yet; empty if it has its place."""
+    import ray
     from ray._private import state
 
     told = state.actors(actor._actor_id.hex())  # noqa: SLF001
     placed = told.get("Address", {}).get("NodeID")
-    return "" if placed else lack(nodes(), needs)
+    here = ray.get_runtime_context().get_node_id()
+    usable = [node for node in nodes() if not spec.here or node.node_id == here]
+    return "" if placed else lack(usable, spec.needs)
 
 
 def check_reach(bind_host: str) -> None:

@@ -41,6 +41,11 @@ def test_pack_takes_the_node_that_is_filled_by_it() -> None:
     assert choose(nodes, [], ONE_GPU, "decode", spread=False) == "2"
 
 
+def test_pack_stays_near_the_other_pool() -> None:
+    nodes = [node("1", 8, free=6), node("2", 8, free=1)]
+    assert choose(nodes, [Seat("decode", "1")], ONE_GPU, "prefill", spread=False) == "1"
+
+
 def test_spread_takes_as_many_nodes_as_there_are() -> None:
     nodes = [node("1", 8), node("2", 8), node("3", 8)]
     seats = seat_all(nodes, [("prefill", True)] * 4 + [("decode", True)] * 3)

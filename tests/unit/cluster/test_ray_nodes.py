@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from baton.errors import StartupError
-from cluster import ray_nodes
+from cluster import ray_nodes, ray_runtime
 from cluster.placing import Node
 from cluster.ray_nodes import Seating
+from cluster.ray_runtime import RayOptions
 from cluster.specs import ActorSpec
 
 # Ray takes nothing but hexadecimal ids.
@@ -61,3 +63,11 @@ def test_an_address_that_other_nodes_cannot_use_is_refused(
             ray_nodes.check_reach(bind_host)
     else:
         ray_nodes.check_reach(bind_host)
+
+
+def test_an_environment_that_ray_would_choke_on_is_refused_by_its_setting() -> None:
+    given = {"working_dir": "no/such/folder"}
+    options = RayOptions("local", "n", "127.0.0.1", Path(), 75, 1, runtime_env=given)
+    with pytest.raises(StartupError, match=r"cluster\.runtime_env: .*no/such/folder"):
+        ray_runtime._environment(options)
+    assert ray_runtime._environment(RayOptions("local", "n", "127.0.0.1", Path(), 75, 1)) is None
