@@ -43,8 +43,8 @@ class Seat:
     pool: str
     node_id: str = ""
     """Empty while it waits for room."""
-    uncounted: Amounts = field(default_factory=lambda: _NOTHING)
-    """What it takes there that Ray does not count yet."""
+    needs: Amounts = field(default_factory=lambda: _NOTHING)
+    """What it takes there."""
 
 
 def choose(
@@ -100,17 +100,20 @@ def needs_of(
 
 
 def _with_seats(nodes: Iterable[Node], seats: Collection[Seat]) -> list[Node]:
-    return [
-        replace(
-            node,
-            free={
-                name: amount
-                - sum(s.uncounted.get(name, 0) for s in seats if s.node_id == node.node_id)
-                for name, amount in node.free.items()
-            },
-        )
-        for node in nodes
-    ]
+    """What is free by Ray's count and by ours: Ray's comes late, and ours knows of nobody else.
+    Where both were wrong, Ray puts the actor on another node."""
+    by_node: dict[str, list[Seat]] = {}
+    for seat in seats:
+        by_node.setdefault(seat.node_id, []).append(seat)
+    return [replace(node, free=_free(node, by_node.get(node.node_id, []))) for node in nodes]
+
+
+def _free(node: Node, seats: Collection[Seat]) -> Amounts:
+    taken = {name: sum(seat.needs.get(name, 0) for seat in seats) for name in node.free}
+    return {
+        name: min(amount, node.total.get(name, 0) - taken[name])
+        for name, amount in node.free.items()
+    }
 
 
 def _holds(amounts: Amounts, needs: Amounts) -> bool:

@@ -128,7 +128,7 @@ class RayActorFactory:
             await asyncio.shield(_kill(actor, name))
             raise
         if spec.pool:
-            self._seating.sits(name, spec.pool, where.node)
+            self._seating.sits(name, spec, where.node)
         return RayHandle(actor, name, where)
 
     async def _until_there(
@@ -157,16 +157,16 @@ class RayActorFactory:
         if found is None:
             await _kill(actor, name)
         elif isinstance(found, Adopted):
-            self._seating.sits(name, found.placement.role.value, where.node)
+            self._seating.sits(name, self._worker(found.placement), where.node)
         return found
 
     def _create(self, name: str, spec: ActorSpec) -> Any:
         import ray
 
-        remote = ray.remote(listening(spec.cls)).options(**self._options(name, spec))
+        remote, options = ray.remote(listening(spec.cls)), self._options(name, spec)
 
         def make(strategy: Any) -> Any:
-            return remote.options(scheduling_strategy=strategy).remote(*spec.args)
+            return remote.options(**options, scheduling_strategy=strategy).remote(*spec.args)
 
         if spec.here:
             return make(only_here())

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import difflib
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from baton.errors import StartupError, StartupFault
 from cluster.addresses import spans_machines
 from cluster.placing import Node, Seat, choose, lack
 from cluster.specs import ActorSpec
-
-_SEEN_WITHIN_S = 2.0
-"""So long it takes at most until Ray counts what a placed actor holds."""
 
 
 class Seating:
@@ -25,34 +20,23 @@ class Seating:
         """`names`: of the actors that live or wait."""
         self._names = names
         self._seats: dict[str, Seat] = {}
-        self._chosen_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def place(self, name: str, spec: ActorSpec, make: Callable[[Any], Any]) -> Any:
         """What `make` made of Ray's scheduling strategy for one more worker."""
         with self._lock:
-            node_id = choose(nodes(), self._taken(), spec.needs, spec.pool, spread=spec.spread)
+            living = set(self._names())
+            self._seats = {name: seat for name, seat in self._seats.items() if name in living}
+            seats = self._seats.values()
+            node_id = choose(nodes(), seats, spec.needs, spec.pool, spread=spec.spread)
             made = make(_strategy(node_id, spread=spec.spread))
             self._seats[name] = Seat(spec.pool, node_id or "", spec.needs)
-            self._chosen_at[name] = time.monotonic()
         return made
 
-    def sits(self, name: str, pool: str, node_id: str) -> None:
+    def sits(self, name: str, spec: ActorSpec, node_id: str) -> None:
         """Where Ray put it in the end, which need not be where it was sent."""
         with self._lock:
-            seat = self._seats.setdefault(name, Seat(pool))
-            self._seats[name] = replace(seat, node_id=node_id)
-
-    def _taken(self) -> list[Seat]:
-        late = time.monotonic() - _SEEN_WITHIN_S
-        recent = {name for name, at in self._chosen_at.items() if at > late}
-        living = {*self._names(), *recent}
-        self._seats = {name: seat for name, seat in self._seats.items() if name in living}
-        self._chosen_at = {name: at for name, at in self._chosen_at.items() if name in recent}
-        return [
-            seat if name in recent else replace(seat, uncounted={})
-            for name, seat in self._seats.items()
-        ]
+            self._seats[name] = Seat(spec.pool, node_id, spec.needs)
 
 
 def nodes() -> tuple[Node, ...]:

@@ -41,7 +41,7 @@ def ray_beside(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The address of a Ray that this cluster did not start."""
     folder, port = tmp_path_factory.mktemp("r"), free_port()
     head = ("--head", "--port", str(port), "--include-dashboard", "false")
-    with _raylet(folder, {**run_mark.environment, **BESIDE}, "127.0.0.1", *head):
+    with _raylet(folder, {**run_mark.environment, **BESIDE}, "127.0.0.1", "4", *head):
         until(lambda: _listens("127.0.0.1", port), 60, "Ray runs")
         yield f"127.0.0.1:{port}"
 
@@ -52,19 +52,21 @@ def ray_of_two(run_mark: Mark, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder, port = tmp_path_factory.mktemp("r"), free_port()
     environment = {**run_mark.environment, **APART}
     head = ("--head", "--port", str(port), "--include-dashboard", "false")
-    with _raylet(folder, environment, "127.0.0.2", *head):
+    with _raylet(folder, environment, "127.0.0.2", "2", *head):
         until(lambda: _listens("127.0.0.2", port), 60, "Ray runs")
         address = f"127.0.0.2:{port}"
-        with _raylet(folder, environment, "127.0.0.3", "--address", address):
+        with _raylet(folder, environment, "127.0.0.3", "2", "--address", address):
             yield address
 
 
 @contextlib.contextmanager
-def _raylet(folder: Path, environment: dict[str, str], host: str, *more: str) -> Iterator[None]:
+def _raylet(
+    folder: Path, environment: dict[str, str], host: str, cpus: str, *more: str
+) -> Iterator[None]:
     ray = Path(sys.executable).with_name("ray")
     options = [
         *("--block", "--node-ip-address", host, "--disable-usage-stats"),
-        *("--num-cpus", "4", "--object-store-memory", str(100 * 2**20)),
+        *("--num-cpus", cpus, "--object-store-memory", str(100 * 2**20)),
         *(("--temp-dir", str(folder)) if "--head" in more else ()),
     ]
     # Its own folder for the address file, too: whoever says 'auto' meanwhile is not to join it.

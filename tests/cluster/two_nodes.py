@@ -16,18 +16,19 @@ from baton.ids import WorkerId
 from baton.messages import Role
 from cluster.addresses import listen_at, reached_at
 from cluster.ports import Placement
-from cluster.ray_actors import RayActorFactory, RayHandle, named_actors
+from cluster.ray_actors import RayActorFactory, RayHandle, end_cluster, named_actors
 from cluster.ray_nodes import check_reach, nodes, own_address
 from cluster.ray_runtime import RayOptions, start_or_join
 from cluster.specs import ActorSpec
-from tests.cluster.tiny import TinyRouter, TinyWorker
-from tests.unit.cluster.samples import DIGEST
 
 ENV = {"env_vars": {"TINY_EVERYWHERE": "yes"}}
 
 
-class Placed(TinyWorker):
+class Placed:
     """Says where it is."""
+
+    def leave(self) -> bool:
+        return False
 
     def where(self) -> tuple[str, str, str | None]:
         """Where it listens, where it is reached, and what the runtime environment says."""
@@ -36,13 +37,15 @@ class Placed(TinyWorker):
         return listens, reached_at("0.0.0.0", own_address), os.environ.get("TINY_EVERYWHERE")
 
 
-def factory(*, cpus: float = 1, spread: bool = False, here: bool = False) -> RayActorFactory:
+def factory(cpus: float, *, here: bool = False) -> RayActorFactory:
+    """Prefill packs, decode spreads."""
+
     def worker(p: Placement) -> ActorSpec:
-        args = ({}, p.worker_id, p.incarnation, p.role.value, p.core_index, DIGEST)
-        return ActorSpec(Placed, args, cpus, pool=p.role.value, spread=spread, here=here)
+        spread = p.role is Role.DECODE
+        return ActorSpec(Placed, (), cpus, pool=p.role.value, spread=spread, here=here)
 
     return RayActorFactory(
-        "nodes", detached=True, worker=worker, router=lambda *_: ActorSpec(TinyRouter)
+        "nodes", detached=True, worker=worker, router=lambda *_: ActorSpec(Placed)
     )
 
 
@@ -50,22 +53,15 @@ def placement(role: Role, number: int) -> Placement:
     return Placement(WorkerId(f"{role.value}-{number}"), role, 1, 0)
 
 
-async def seats(chosen: RayActorFactory, prefill: int, decode: int) -> list[tuple[str, Any]]:
-    """Each worker's pool and what it saw, all of them started at the same moment."""
-    wanted = [placement(Role.PREFILL, n) for n in range(prefill)]
-    wanted += [placement(Role.DECODE, n) for n in range(decode)]
+async def seats(chosen: RayActorFactory, wanted: list[Placement]) -> list[Any]:
+    """What each worker saw, all of them started at the same moment."""
     handles: list[RayHandle] = await asyncio.gather(*map(chosen.worker, wanted))
-    found = [
-        (place.role.value, await handle.call("where", timeout_s=30))
-        for place, handle in zip(wanted, handles, strict=True)
-    ]
-    await asyncio.gather(*(handle.kill() for handle in handles))
-    return found
+    return [await handle.call("where", timeout_s=30) for handle in handles]
 
 
 async def wait_for_more_than_there_is() -> dict[str, object]:
-    chosen = factory(cpus=8)
-    under_way = asyncio.create_task(chosen.worker(placement(Role.DECODE, 0)))
+    chosen = factory(8)
+    under_way = asyncio.create_task(chosen.worker(placement(Role.DECODE, 9)))
     for _ in range(300):
         if chosen.waiting():
             break
@@ -73,7 +69,8 @@ async def wait_for_more_than_there_is() -> dict[str, object]:
     waiting = {f"{name} {number}": why for (name, number), why in chosen.waiting().items()}
     under_way.cancel()
     await asyncio.wait((under_way,))
-    return {"waiting": waiting, "left": named_actors("nodes"), "then": dict(chosen.waiting())}
+    left = [name for name in named_actors("nodes") if "decode-9" in name]
+    return {"waiting": waiting, "left": left, "then": dict(chosen.waiting())}
 
 
 def refusal(bind_host: str) -> str:
@@ -85,14 +82,18 @@ def refusal(bind_host: str) -> str:
 
 
 async def look() -> dict[str, object]:
-    return {
+    half = factory(0.5)
+    # Three fill a node of two CPUs beyond the half at which Ray's default would take the next.
+    said = {
         "own": own_address(),
-        "pack": await seats(factory(), 2, 2),
-        "spread": await seats(factory(spread=True), 2, 2),
-        "here": await seats(factory(here=True), 2, 0),
+        "pack": await seats(half, [placement(Role.PREFILL, n) for n in range(3)]),
+        "spread": await seats(half, [placement(Role.DECODE, n) for n in range(2)]),
+        "here": await seats(factory(0, here=True), [placement(Role.DECODE, 2)]),
         "wait": await wait_for_more_than_there_is(),
         "refusals": {host: refusal(host) for host in ("127.0.0.1", "10.0.0.7", "node", "0.0.0.0")},
     }
+    await end_cluster("nodes")
+    return {**said, "left": named_actors("nodes")}
 
 
 def main(address: str, folder: str) -> None:

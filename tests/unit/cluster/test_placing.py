@@ -41,6 +41,14 @@ def test_pack_takes_the_node_that_is_filled_by_it() -> None:
     assert choose(nodes, [], ONE_GPU, "decode", spread=False) == "2"
 
 
+def test_who_is_counted_by_ray_already_is_not_counted_twice() -> None:
+    nodes = [node("1", 4, free=2), node("2", 4)]
+    seats = [Seat("prefill", "1", ONE_GPU)] * 2
+    assert choose(nodes, seats, ONE_GPU, "prefill", spread=False) == "1"
+    # Somebody else's are counted as well.
+    assert choose([node("1", 4, free=0)], seats, ONE_GPU, "prefill", spread=False) is None
+
+
 def test_pack_stays_near_the_other_pool() -> None:
     nodes = [node("1", 8, free=6), node("2", 8, free=1)]
     assert choose(nodes, [Seat("decode", "1")], ONE_GPU, "prefill", spread=False) == "1"
@@ -71,18 +79,25 @@ def test_an_engine_never_goes_where_only_part_of_it_fits() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=5),
+    st.lists(st.integers(1, 8), min_size=1, max_size=5),
     st.lists(st.tuples(st.sampled_from(["prefill", "decode"]), st.booleans()), max_size=12),
+    st.booleans(),
 )
 def test_nobody_is_sent_where_there_is_no_room(
-    machines: list[tuple[int, int]], workers: list[tuple[str, bool]]
+    machines: list[int], workers: list[tuple[str, bool]], late: bool
 ) -> None:
-    nodes = [node(str(i), total, min(total, free)) for i, (total, free) in enumerate(machines)]
-    seats = seat_all(nodes, workers)
+    nodes = [node(str(i), gpus) for i, gpus in enumerate(machines)]
+    seats: list[Seat] = []
+    for pool, spread in workers:
+        # Ray has counted all of the earlier ones, or none.
+        counts = Counter(seat.node_id for seat in seats if not late)
+        now = [node(n.node_id, n.total["GPU"], n.free["GPU"] - counts[n.node_id]) for n in nodes]
+        found = choose(now, seats, ONE_GPU, pool, spread=spread)
+        seats.append(Seat(pool, found or "", ONE_GPU))
     counts = Counter(seat.node_id for seat in seats if seat.node_id)
-    assert all(counts[n.node_id] <= n.free["GPU"] for n in nodes)
+    assert all(counts[n.node_id] <= n.total["GPU"] for n in nodes)
     # Nobody waits while there is room.
-    assert sum(counts.values()) == min(len(workers), sum(int(n.free["GPU"]) for n in nodes))
+    assert sum(counts.values()) == min(len(workers), sum(machines))
 
 
 def test_needs_are_by_the_names_of_ray() -> None:

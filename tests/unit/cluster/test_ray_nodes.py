@@ -17,14 +17,21 @@ from cluster.specs import ActorSpec
 # Ray takes nothing but hexadecimal ids.
 ONE, TWO = "1" * 56, "2" * 56
 SPEC = ActorSpec(object, cpus=1, pool="decode")
+SPREAD = ActorSpec(object, pool="decode", spread=True)
 
 
 @pytest.fixture
-def seating(monkeypatch: pytest.MonkeyPatch) -> Seating:
+def living() -> list[str]:
+    return list("abcde")
+
+
+@pytest.fixture
+def seating(living: list[str], monkeypatch: pytest.MonkeyPatch) -> Seating:
+    # Ray's numbers never change: it counts late.
     found = [Node(name, name, {"CPU": 2.0}, {"CPU": 2.0}) for name in (ONE, TWO)]
     monkeypatch.setattr(ray_nodes, "nodes", lambda: found)
     monkeypatch.setattr(ray_nodes, "own_address", lambda: ONE)
-    return Seating(list)
+    return Seating(lambda: living)
 
 
 def seat(seating: Seating, name: str, spec: ActorSpec = SPEC) -> Any:
@@ -33,25 +40,20 @@ def seat(seating: Seating, name: str, spec: ActorSpec = SPEC) -> Any:
 
 
 def test_who_is_seated_at_one_moment_shares_the_nodes(seating: Seating) -> None:
-    # Ray's numbers do not change meanwhile.
-    assert [seat(seating, str(i)) for i in range(5)] == [ONE, ONE, TWO, TWO, "DEFAULT"]
+    assert [seat(seating, name) for name in "abcde"] == [ONE, ONE, TWO, TWO, "DEFAULT"]
 
 
-def test_who_is_gone_is_nobodys_neighbour(
-    seating: Seating, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spread = ActorSpec(object, pool="decode", spread=True)
-    assert [seat(seating, name, spread) for name in "abc"] == [ONE, TWO, ONE]
-    # None of them is among the living names once a start can be expected to be counted.
-    monkeypatch.setattr(ray_nodes, "_SEEN_WITHIN_S", 0.0)
-    assert seat(seating, "d", spread) == ONE
+def test_who_is_gone_has_no_seat(seating: Seating, living: list[str]) -> None:
+    assert [seat(seating, name) for name in "abc"] == [ONE, ONE, TWO]
+    living.remove("a")
+    living.remove("c")
+    assert seat(seating, "d") == ONE
 
 
 def test_where_ray_put_it_is_what_counts(seating: Seating) -> None:
-    spread = ActorSpec(object, pool="decode", spread=True)
-    assert seat(seating, "a", spread) == ONE
-    seating.sits("a", "decode", TWO)
-    assert seat(seating, "b", spread) == ONE
+    assert seat(seating, "a", SPREAD) == ONE
+    seating.sits("a", SPREAD, TWO)
+    assert seat(seating, "b", SPREAD) == ONE
 
 
 @pytest.mark.parametrize(("bind_host", "refused"), [("127.0.0.1", True), ("node", False)])
