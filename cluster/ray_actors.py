@@ -121,7 +121,13 @@ class RayActorFactory:
         self, name: str, spec: ActorSpec, start: tuple[WorkerId, int] | None = None
     ) -> RayHandle:
         # Exporting a class talks to Ray's control store, which may be far away.
-        actor = await asyncio.to_thread(self._create, name, spec)
+        making = asyncio.get_running_loop().run_in_executor(None, self._create, name, spec)
+        try:
+            actor = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody else would ever know of the actor.
+            making.add_done_callback(lambda d: d.exception() or _ask_to_kill(d.result(), name))
+            raise
         try:
             where = await self._until_there(actor, name, spec, start)
         except BaseException:
