@@ -61,8 +61,9 @@ def own_address() -> str:
     """Where this machine's node is reached by the others."""
     import ray
 
-    address: str = ray.util.get_node_ip_address()
-    return address
+    # Not what this process takes for its address: that is a guess where there are several.
+    here = ray.get_runtime_context().get_node_id()
+    return next(node.address for node in nodes() if node.node_id == here)
 
 
 def only_here() -> Any:
