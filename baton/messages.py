@@ -34,6 +34,8 @@ class WorkerState(StrEnum):
     """A worker's place in its life, as the cluster sees it."""
 
     STARTING = "starting"
+    WARMING = "warming"
+    """Up, and making its first requests before users come."""
     READY = "ready"
     DRAINING = "draining"
     GONE = "gone"

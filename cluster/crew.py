@@ -10,27 +10,29 @@ from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
 from baton.messages import WorkerInfo, WorkerState
 from cluster.deaths import Deaths, Doubt
-from cluster.jobs import Failure, Jobs, end_gently, failure_of, first_end, is_late
+from cluster.jobs import Failure, Jobs, end_gently, first_end, is_late
 from cluster.membership import (
     DrainAsked,
     Event,
     Row,
     Table,
-    WorkerComplained,
     WorkerDied,
     WorkerPlaced,
     WorkerProgressed,
     WorkerReady,
     WorkerStopped,
+    WorkerWarming,
     apply,
     check_invariants,
 )
+from cluster.news import Reader, died
 from cluster.placing import waits
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
 from cluster.processes import Process
 from cluster.standing_in import lendings
 from cluster.supervision import (
+    ALIVE,
     Action,
     DeclareDead,
     GiveUp,
@@ -41,6 +43,7 @@ from cluster.supervision import (
     Wanted,
     decide,
 )
+from cluster.warming import company
 
 _log = logging.getLogger(__name__)
 _Events = tuple[Event, ...]
@@ -56,6 +59,7 @@ class Crew:
         self._factory = factory
         self._plan = plan
         self._time = time
+        self._reader = Reader(plan.digest, plan.rules.scaling.warm_timeout_s)
         self._wanted = plan.wanted
         self._memory = Memory()
         self._jobs: Jobs[_Events] = Jobs("crew")
@@ -177,10 +181,9 @@ class Crew:
                 await self._jobs.replace(worker_id, "bury", self._bury(worker_id))
 
     def _poll_if_due(self, row: Row) -> None:
-        alive = row.state in (WorkerState.STARTING, WorkerState.READY)
-        if not alive or row.worker_id not in self._handles or self._jobs.busy(row.worker_id):
-            return
-        self._jobs.start(row.worker_id, "poll", self._poll(row))
+        idle = row.worker_id in self._handles and not self._jobs.busy(row.worker_id)
+        if row.state in ALIVE and idle:
+            self._jobs.start(row.worker_id, "poll", self._poll(row))
 
     async def _place(self, placement: Placement) -> _Events:
         worker_id = placement.worker_id
@@ -196,7 +199,7 @@ class Crew:
         except (BatonError, StartupError) as error:
             return (self._died(worker_id, incarnation, error),)
         self._heard_at[worker_id] = self._time.now()
-        return (self._progressed(worker_id, incarnation, "starting"),)
+        return (WorkerProgressed(worker_id, incarnation, "starting", self._time.now()),)
 
     async def _poll(self, row: Row) -> _Events:
         events = await self._look(row)
@@ -209,7 +212,8 @@ class Crew:
 
     async def _take_over(self, row: Row) -> _Events:
         events = await self._look(row)
-        settled = any(isinstance(event, WorkerReady | WorkerDied) for event in events)
+        ends = (WorkerWarming, WorkerReady, WorkerDied)
+        settled = any(isinstance(event, ends) for event in events)
         # Whoever placed it may have ended before it could tell it to start.
         return events if settled else await self._start(row.worker_id, row.incarnation)
 
@@ -222,42 +226,38 @@ class Crew:
         self._heard_at[row.worker_id] = self._time.now()
         if progress.leaving:
             self._asked.add((row.worker_id, row.incarnation))
-        events = self._news(row, progress)
         await self._tell_deaths(row, progress.accused)
-        return events
+        await self._warm(row, progress)
+        return self._reader.events(row, progress, self._time.now())
 
     async def _tell_deaths(self, row: Row, accused: tuple[str, ...]) -> None:
         agents = self._deaths.untold(row.worker_id, row.incarnation, accused)
         if not agents or row.state is not WorkerState.READY:
             return
+        if await self._tell(row, "peers_dead", agents):
+            self._deaths.told(row.worker_id, row.incarnation, agents)
+
+    async def _warm(self, row: Row, progress: StartProgress) -> None:
+        if row.state is WorkerState.WARMING and progress.warmed is None:
+            scaling = self._plan.rules.scaling
+            own = dict(self._wanted.roles)
+            role, peers = company(self.table, row, own, scaling.warm_peers_max)
+            await self._tell(row, "warm", role, peers, scaling.warm_timeout_s)
+
+    async def _tell(self, row: Row, method: str, *args: object) -> bool:
         handle = self._handles[row.worker_id]
         try:
-            await handle.call("peers_dead", agents, timeout_s=self._plan.call_timeout_s)
+            await handle.call(method, *args, timeout_s=self._plan.call_timeout_s)
         except (BatonError, StartupError) as error:
             # It is told again after the next poll, which also finds out what ails it.
-            _log.info("%s did not hear of the end of its peers: %s", row.worker_id, error)
-        else:
-            self._deaths.told(row.worker_id, row.incarnation, agents)
+            _log.info("%s was not reached (%s): %s", row.worker_id, method, error)
+            return False
+        return True
 
     def _interval(self, row: Row) -> float:
         # Start-up is watched more closely: nobody wants to wait for the next look.
-        share = 0.2 if row.state is WorkerState.STARTING else 1.0
+        share = 1.0 if row.state is WorkerState.READY else 0.2
         return self._plan.health_interval_s * share
-
-    def _news(self, row: Row, progress: StartProgress) -> _Events:
-        if progress.error is not None or not progress.alive:
-            return (self._died(row.worker_id, row.incarnation, failure_of(progress.error)),)
-        if progress.ready is None:
-            starting = row.state is WorkerState.STARTING
-            news = self._progressed(row.worker_id, row.incarnation, progress.phase)
-            return (news,) if starting else ()
-        if progress.ready.config_digest != self._plan.digest:
-            error = BatonError(Reason.CONFIG_MISMATCH, "it runs with another configuration")
-            return (self._died(row.worker_id, row.incarnation, error),)
-        if row.state is WorkerState.READY:
-            asked = (progress.accused, progress.worn_out)
-            return (WorkerComplained(row.worker_id, row.incarnation, *asked),)
-        return (WorkerReady(progress.ready, self._time.now()),)
 
     def _unheard(self, row: Row, error: Failure) -> _Events:
         silent_s = self._time.now() - self._heard_at[row.worker_id]
@@ -332,8 +332,10 @@ class Crew:
     def _apply(self, events: _Events) -> None:
         for event in events:
             self.table = apply(self.table, event)
-            if isinstance(event, WorkerReady):
+            if isinstance(event, WorkerWarming | WorkerReady):
                 self._running[event.worker_id] = event.info
+            if isinstance(event, WorkerReady) and event.detail:
+                _log.warning("%s is ready all the same: %s", event.worker_id, event.detail)
             if isinstance(event, WorkerDied):
                 _log.warning(
                     "%s (start %d) died: %s", event.worker_id, event.incarnation, event.why
@@ -343,8 +345,5 @@ class Crew:
     def _placed(self, p: Placement) -> WorkerPlaced:
         return WorkerPlaced(p.worker_id, p.role, p.incarnation, p.core_index, self._time.now())
 
-    def _progressed(self, worker_id: WorkerId, incarnation: int, detail: str) -> WorkerProgressed:
-        return WorkerProgressed(worker_id, incarnation, detail, self._time.now())
-
     def _died(self, worker_id: WorkerId, incarnation: int, error: Failure) -> WorkerDied:
-        return WorkerDied(worker_id, incarnation, error.message, self._time.now(), error.to_wire())
+        return died(worker_id, incarnation, error, self._time.now())

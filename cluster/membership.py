@@ -1,8 +1,8 @@
 """Who is in the cluster: events in, a new table out. Pure.
 
-A worker's life is `starting → ready → draining → gone`, and from `gone` it starts again as the
-next incarnation. `TRANSITIONS` is the whole machine; what is absent there is an error, except that
-events about an earlier incarnation are late news and change nothing.
+A worker's life is `starting → warming → ready → draining → gone`, and from `gone` it starts again
+as the next incarnation. `TRANSITIONS` is the whole machine; what is absent there is an error,
+except that events about an earlier incarnation are late news and change nothing.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class WorkerProgressed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """It can take requests."""
+class _WorkerUp:
+    """Its engine runs."""
 
     info: WorkerInfo
     at: float
@@ -55,6 +55,21 @@ class WorkerReady:
     def incarnation(self) -> int:
         """Which start of it."""
         return self.info.incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWarming(_WorkerUp):
+    """It makes its first requests: peers may talk to it, routers do not yet."""
+
+    detail: str = "first requests"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(_WorkerUp):
+    """It can take requests."""
+
+    detail: str = ""
+    """What went wrong with its first requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,7 @@ class WorkerStopped:
 Event = (
     WorkerPlaced
     | WorkerProgressed
+    | WorkerWarming
     | WorkerReady
     | WorkerDied
     | WorkerComplained
@@ -163,17 +179,24 @@ class IllegalTransitionError(Exception):
     """An event that cannot happen in the state its worker is in: a fault of the caller."""
 
 
-_S, _R, _D, _G = WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING, WorkerState.GONE
+_S, _W, _R = WorkerState.STARTING, WorkerState.WARMING, WorkerState.READY
+_D, _G = WorkerState.DRAINING, WorkerState.GONE
+_UP = (_W, _R, _D)
 
 TRANSITIONS: Mapping[tuple[WorkerState | None, type[Event]], WorkerState] = MappingProxyType(
     {
         (None, WorkerPlaced): _S,
         (_G, WorkerPlaced): _S,
         (_S, WorkerProgressed): _S,
+        (_S, WorkerWarming): _W,
         (_S, WorkerReady): _R,
         (_S, WorkerDied): _G,
         (_S, DrainAsked): _D,
         (_S, WorkerStopped): _G,
+        (_W, WorkerReady): _R,
+        (_W, WorkerDied): _G,
+        (_W, DrainAsked): _D,
+        (_W, WorkerStopped): _G,
         (_R, WorkerComplained): _R,
         (_R, WorkerDied): _G,
         (_R, DrainAsked): _D,
@@ -217,8 +240,8 @@ def check_invariants(table: Table) -> None:
     assert table.version >= len(ids), table.version
     for row in table.rows:
         assert row.incarnation >= 1, row
-        assert row.state is not WorkerState.READY or row.info is not None, row
-        assert row.state in (WorkerState.READY, WorkerState.DRAINING) or row.info is None, row
+        assert row.state not in (_W, _R) or row.info is not None, row
+        assert row.state in _UP or row.info is None, row
         assert row.state is WorkerState.GONE or not row.died, row
         assert row.state is WorkerState.READY or not (row.accused or row.worn_out), row
         assert row.state is WorkerState.READY or row.lent_to is None, row
@@ -234,7 +257,7 @@ def _check_incarnation(row: Row | None, event: Event) -> None:
         lawful = event.incarnation >= 1 if row is None else event.incarnation == row.incarnation + 1
     else:
         lawful = row is not None and event.incarnation == row.incarnation
-    if isinstance(event, WorkerReady) and row is not None:
+    if isinstance(event, _WorkerUp) and row is not None:
         lawful = lawful and event.info.role is row.role
     if not lawful:
         raise IllegalTransitionError(f"{type(event).__name__} for {event.worker_id}: {row}")
@@ -248,9 +271,10 @@ def _changed(row: Row | None, event: Event, target: WorkerState) -> Row:
         case WorkerProgressed():
             since = event.at if row.waits and not event.waits else row.since
             return replace(row, detail=event.detail, since=since, waits=event.waits)
-        case WorkerReady():
-            ready = replace(row, state=target, since=event.at, detail="", info=event.info)
-            return replace(ready, waits=False)
+        case WorkerWarming() | WorkerReady():
+            detail = event.detail
+            came = replace(row, state=target, since=event.at, detail=detail, info=event.info)
+            return replace(came, waits=False)
         case DrainAsked():
             return _left_ready(row, target, "draining", event.at)
         case WorkerComplained():

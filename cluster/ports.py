@@ -33,6 +33,8 @@ class StartProgress:
     """Why it asks to be replaced; empty while it does not."""
     leaving: bool = False
     """Whether a signal told it to leave: it waits to be drained, for a moment."""
+    warmed: str | None = None
+    """Set once its first requests are over: what went wrong with them, empty = nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ class WorkerProcess(Protocol):
     def progress(self) -> StartProgress:
         """Cheap; asked at every health interval."""
         ...
+
+    def warm(self, role: Role, peers: Sequence[WorkerInfo], timeout_s: float) -> None:
+        """Makes the first requests: one of its own, and as a worker of this role one with each
+        peer, one after the other. Returns at once. May be called again, and then does nothing."""
 
     def peers_dead(self, agents: Sequence[str]) -> None:
         """The engines with these transfer agents have ended for certain. Returns at once."""

@@ -214,7 +214,7 @@ class Scaler:
         now, began = self._time.now(), self._began
         for row in self._crew.table.rows:
             start = (row.worker_id, row.incarnation)
-            if row.state is WorkerState.STARTING:
+            if row.state in (WorkerState.STARTING, WorkerState.WARMING):
                 began.setdefault(start, now)
             elif (since := began.pop(start, None)) and row.state is WorkerState.READY:
                 self._startup_s = now - since

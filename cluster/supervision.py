@@ -24,6 +24,8 @@ from baton.messages import Role, WorkerState
 from cluster.membership import Row, Table
 from cluster.ports import Placement
 
+ALIVE = (WorkerState.STARTING, WorkerState.WARMING, WorkerState.READY)
+"""The states of workers that nobody has given up."""
 HEALABLE = frozenset({StartupFault.START_TIMEOUT, StartupFault.ENGINE_CRASHED})
 
 
@@ -247,7 +249,7 @@ def _sentence(accuser: Row) -> BatonError:
 
 def _worn_out(table: Table) -> Iterator[Stop]:
     """One of each role at a time: the others go on serving, worn out as they are."""
-    passing = (WorkerState.STARTING, WorkerState.DRAINING)
+    passing = (WorkerState.STARTING, WorkerState.WARMING, WorkerState.DRAINING)
     busy = {row.role for row in table.rows if row.state in passing}
     for row in table.rows:
         if row.worn_out and row.role not in busy:
@@ -284,8 +286,7 @@ def _overdue(table: Table, limits: Limits, now: float) -> Iterator[DeclareDead]:
 def _surplus(table: Table, wanted: Wanted) -> Iterator[Stop]:
     slots = {worker_id for worker_id, _ in wanted.slots()}
     for row in table.rows:
-        alive = row.state in (WorkerState.STARTING, WorkerState.READY)
-        if alive and row.worker_id not in slots:
+        if row.state in ALIVE and row.worker_id not in slots:
             yield Stop(row.worker_id, row.incarnation)
 
 

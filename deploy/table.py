@@ -16,7 +16,13 @@ from baton.messages import Member
 from cluster.controller import ClusterStatus
 from cluster.ports import RouterRow
 
-_COLOURS = {"starting": "yellow", "ready": "green", "draining": "cyan", "gone": "red"}
+_COLOURS = {
+    "starting": "yellow",
+    "warming": "yellow",
+    "ready": "green",
+    "draining": "cyan",
+    "gone": "red",
+}
 _COLUMNS = ("worker", "role", "state", "phase", "pid", "address", "restarts")
 _Cells = tuple[str, ...]
 

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any
 
 from baton.clock import MonotonicClock
@@ -35,6 +36,7 @@ from engine.environment import cores_for, engine_environment
 from engine.ports import Engine, EngineFacts
 from engine.service import WorkerServer
 from engine.transfers import worn_out
+from engine.warming import Warming
 from engine.worker import Limits, Worker
 from kv_transfer.endpoint import decode_endpoint
 from kv_transfer.handoff import Handoff, handoff_for
@@ -80,6 +82,7 @@ class WorkerProcess:
         self._draining: Future[int] | None = None
         self._delivered = Delivered(MonotonicClock())
         self._leaving = False
+        self._warming: Future[str] | None = None
 
     # -- called by the controller
 
@@ -99,7 +102,12 @@ class WorkerProcess:
             worn_out=self._worn_out(report),
             # One that refuses requests cannot be made to take them again.
             leaving=self._leaving or self._draining is not None,
+            warmed=_outcome(self._warming),
         )
+
+    def warm(self, role: Role, peers: Sequence[WorkerInfo], timeout_s: float) -> None:
+        if self._ready is not None and self._warming is None:
+            self._warming = self._loop.submit(self._warm(self._ready, role, peers, timeout_s))
 
     def peers_dead(self, agents: Sequence[str]) -> None:
         if self._engine is not None:
@@ -137,6 +145,20 @@ class WorkerProcess:
 
     async def _start(self) -> None:
         self._ready = await self._start_all()
+
+    async def _warm(
+        self, own: WorkerInfo, role: Role, peers: Sequence[WorkerInfo], timeout_s: float
+    ) -> str:
+        assert self._engine is not None
+        assert self._worker is not None
+        with uncollected():
+            from engine.tiny_request import tiny_request, tiny_tokens
+
+        facts = self._engine.facts
+        warming = Warming(own, partial(tiny_request, facts), tiny_tokens(facts))
+        wrong = await warming.run(role, peers, timeout_s)
+        self._worker.outlook.learning.forget()
+        return wrong
 
     def _set_error(self, error: Mapping[str, str]) -> None:
         self._error = error
@@ -231,6 +253,14 @@ def _complain(done: Future[None]) -> None:
     error = None if done.cancelled() else done.exception()
     if error is not None:
         _log.warning("the engine did not hear of the end of its peers: %s", error)
+
+
+def _outcome(warming: Future[str] | None) -> str | None:
+    if warming is None or not warming.done():
+        return None
+    # Whatever it is: a worker that was not warmed serves all the same.
+    error = CancelledError() if warming.cancelled() else warming.exception()
+    return warming.result() if error is None else f"first requests: {error!r}"
 
 
 def _transfer_agent(facts: EngineFacts) -> str:

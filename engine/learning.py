@@ -28,6 +28,11 @@ class Learning:
         fits = self.costs.prefill, self.costs.decode, self.costs.transfer
         return sum(fit.samples for fit in fits)
 
+    def forget(self) -> None:
+        """Learn anew: what was measured cost more than it ever will again."""
+        self.costs = WorkerCosts()
+        self.curve = self.costs.curve()
+
     def stepped(self, work: StepWork) -> None:
         """One engine step."""
         if not work.new_tokens:

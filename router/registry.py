@@ -20,6 +20,7 @@ from router.policy.types import PolicyRules, PolicyView, WorkerView
 from router.wire import LinkPort
 
 _log = logging.getLogger(__name__)
+_COMING = (WorkerState.STARTING, WorkerState.WARMING)
 _LINKED = (WorkerState.READY, WorkerState.DRAINING)
 
 
@@ -251,7 +252,7 @@ class Registry:
         )
 
     def _starting(self) -> frozenset[Role]:
-        starting = (m.role for m in self._view.members if m.state is WorkerState.STARTING)
+        starting = (m.role for m in self._view.members if m.state in _COMING)
         connecting = (p.info.role for p in self._peers.values() if not p.up and not p.draining)
         return frozenset((*starting, *connecting))
 

@@ -30,6 +30,19 @@ class ScalingSettings(Section):
         gt=0,
         description="Seconds from asking for a worker until it serves, until one was measured.",
     )
+    warm_timeout_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds that a new worker has for its first requests, before it gets any of a "
+        "user: one of its own, and one with each peer. After them it is ready in any case, and "
+        "says what is missing. 0 = no such requests.",
+    )
+    warm_peers_max: int = Field(
+        8,
+        ge=0,
+        description="Most workers of the other pool with which a new worker sets up connections "
+        "before it is ready, one after the other. It meets the others with its first requests.",
+    )
     headroom: float = Field(
         0.25,
         ge=0,

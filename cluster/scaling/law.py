@@ -32,7 +32,8 @@ def decide(view: ScalingView, memory: Memory, now: float, rules: Rules) -> Decis
     if blind:
         return _held(view, memory, rules, blind)
     busy = _is_busy(view)
-    memory = replace(memory, busy_s=now if busy or memory.busy_s < 0 else memory.busy_s)
+    waited_for = busy or memory.busy_s < 0 or _is_coming(view)
+    memory = replace(memory, busy_s=now if waited_for else memory.busy_s)
     pools = {r: remember(_pool_memory(memory, r), view.pool(r), now) for r in _ROLES}
     if _is_idle(memory, now, rules):
         return _zero(memory, pools, rules)
@@ -123,11 +124,18 @@ def _blind(view: ScalingView, rules: Rules) -> dict[Role, str]:
 def _fault(pool: PoolSight, role: Role, rules: Rules) -> str:
     for name, signal in pool.signals():
         needed = name in _NEEDED and pool.ready > 0 and (name, role) != ("kv_used", Role.PREFILL)
-        if signal is None and needed:
+        # What a worker does says nothing while nothing comes, and nobody has measured it then.
+        unasked = name == "worker_tokens_per_s" and not _arrivals(pool)
+        if signal is None and needed and not unasked:
             return f"{name} is missing"
         if signal is not None and _is_unusable(signal, rules):
             return f"{name} is {signal.age_s:.0f} s old"
     return ""
+
+
+def _arrivals(pool: PoolSight) -> float:
+    signal = pool.arriving_tokens_per_s
+    return 0.0 if signal is None else signal.value
 
 
 def _is_unusable(signal: Signal, rules: Rules) -> bool:
@@ -141,6 +149,12 @@ def _is_busy(view: ScalingView) -> bool:
     pools = [view.pool(role) for role in _ROLES]
     signals = [s for p in pools for s in (p.arriving_tokens_per_s, p.backlog_s, p.kv_used)]
     return view.waiting > 0 or any(s is not None and s.value > 0 for s in signals)
+
+
+def _is_coming(view: ScalingView) -> bool:
+    """Whether nobody could be served yet: who started it asks again once somebody is there."""
+    pools = [view.pool(role) for role in _ROLES]
+    return any(pool.starting and not pool.ready for pool in pools)
 
 
 def _is_idle(memory: Memory, now: float, rules: Rules) -> bool:

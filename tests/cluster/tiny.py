@@ -9,7 +9,7 @@ from typing import Any
 
 from baton.errors import BatonError, Reason
 from baton.ids import config_digest
-from baton.messages import ClusterView, Role
+from baton.messages import ClusterView, Role, WorkerInfo
 from baton.signals import RouterSignals
 from cluster.ports import RouterProgress, RouterRow, ScalingRow, StartProgress
 from tests.unit.cluster.samples import DIGEST, info
@@ -36,7 +36,9 @@ class TinyWorker:
     def start(self) -> None: ...
 
     def progress(self) -> StartProgress:
-        return StartProgress("ready", ready=self.ready, leaving=self.leaving)
+        return StartProgress("ready", ready=self.ready, leaving=self.leaving, warmed="")
+
+    def warm(self, role: Role, peers: Sequence[WorkerInfo], timeout_s: float) -> None: ...
 
     def peers_dead(self, agents: Sequence[str]) -> None: ...
 

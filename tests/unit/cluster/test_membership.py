@@ -19,6 +19,7 @@ from cluster.membership import (
     WorkerProgressed,
     WorkerReady,
     WorkerStopped,
+    WorkerWarming,
     apply,
     check_invariants,
     view,
@@ -38,15 +39,17 @@ def events(worker_id: WorkerId, role: Role, incarnation: int, at: float) -> list
         WorkerComplained(worker_id, incarnation, (f"agent {at}",), "worn"),
         RoleLent(worker_id, incarnation, Role.DECODE if int(at) % 3 else None, at),
         WorkerStopped(worker_id, incarnation, at),
+        WorkerWarming(info(worker_id, incarnation, role), at),
     ]
 
 
 def table_in(state: WorkerState | None) -> Table:
-    placed, _, ready, died, drain, *_ = events(W, Role.PREFILL, 1, 1.0)
+    placed, _, ready, died, drain, *_, warming = events(W, Role.PREFILL, 1, 1.0)
     paths: dict[WorkerState | None, list[Event]] = {
         None: [],
         WorkerState.STARTING: [placed],
-        WorkerState.READY: [placed, ready],
+        WorkerState.WARMING: [placed, warming],
+        WorkerState.READY: [placed, warming, ready],
         WorkerState.DRAINING: [placed, ready, drain],
         WorkerState.GONE: [placed, died],
     }
@@ -57,7 +60,7 @@ def table_in(state: WorkerState | None) -> Table:
 
 
 @pytest.mark.parametrize("state", [None, *WorkerState])
-@pytest.mark.parametrize("kind", range(8))
+@pytest.mark.parametrize("kind", range(9))
 def test_every_event_in_every_state(state: WorkerState | None, kind: int) -> None:
     table = table_in(state)
     incarnation = 2 if kind == 0 and state is WorkerState.GONE else 1
@@ -93,9 +96,15 @@ def test_an_adopted_worker_may_start_at_any_incarnation() -> None:
     assert view(table).members[0].restarts == 6
 
 
-def test_ready_in_another_role_is_refused() -> None:
+@pytest.mark.parametrize("kind", [WorkerWarming, WorkerReady])
+def test_up_in_another_role_is_refused(kind: type[WorkerWarming | WorkerReady]) -> None:
     with pytest.raises(IllegalTransitionError):
-        apply(table_in(WorkerState.STARTING), WorkerReady(info(W, 1, Role.DECODE), 2.0))
+        apply(table_in(WorkerState.STARTING), kind(info(W, 1, Role.DECODE), 2.0))
+
+
+def test_what_went_wrong_with_first_requests_is_shown() -> None:
+    after = apply(table_in(WorkerState.WARMING), WorkerReady(info(W, 1, Role.PREFILL), 2.0, "cold"))
+    assert view(after).members[0].detail == "cold"
 
 
 def test_the_view_offers_ready_workers_only() -> None:
@@ -123,7 +132,7 @@ def test_rows_are_in_the_order_of_people() -> None:
     assert [row.worker_id for row in table.rows] == ["prefill-2", "prefill-10", "decode-0"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 7)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 8)), max_size=60))
 def test_invariants_hold_after_any_history(steps: list[tuple[int, int, int]]) -> None:
     table = Table()
     for at, (who, incarnation, kind) in enumerate(steps):

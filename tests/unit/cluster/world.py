@@ -41,6 +41,7 @@ class FakeHandle:
         self.killed: tuple[Process, ...] = ()
         self.certain = True
         self.mourned: list[tuple[str, ...]] = []
+        self.met: list[tuple[Any, ...]] = []
         self.views: list[ClusterView] = []
         self.doors: list[str] = []
         self.connected = 0
@@ -72,6 +73,9 @@ class FakeHandle:
 
     def _progress(self) -> Any:
         return self.progress or self.ready()
+
+    def _warm(self, *args: Any) -> None:
+        self.met.append(args)
 
     def _peers_dead(self, agents: tuple[str, ...]) -> None:
         self.mourned.append(agents)
@@ -116,6 +120,7 @@ class FakeFactory:
         self.fail_routers: list[BatonError | StartupError] = []
         self.left: list[Adopted | AdoptedRouter] = []
         self.digest = DIGEST
+        self.warmed: str | None = ""
         self.waits: Waiting = {}
         self.room = asyncio.Event()
 
@@ -131,7 +136,10 @@ class FakeFactory:
             await self.room.wait()
         if self.fail:
             raise self.fail.pop(0)
-        return self._new(placement.worker_id, lambda: StartProgress(ready=self.ready(placement)))
+        return self._new(
+            placement.worker_id,
+            lambda: StartProgress(ready=self.ready(placement), warmed=self.warmed),
+        )
 
     async def router(self, router_id: RouterId, incarnation: int) -> FakeHandle:
         if self.fail_routers:
