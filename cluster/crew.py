@@ -68,6 +68,7 @@ class Crew:
         self._deaths = Deaths()
         self._heard_at: dict[WorkerId, float] = {}
         self._drain_s = plan.drain_timeout_s
+        self._dismissed = False
         self._asked: set[Start] = set()
         self.told: Callable[[int], bool] = lambda _version: True
         """Whether all routers have heard of a version of the table."""
@@ -154,8 +155,7 @@ class Crew:
 
     async def dismiss(self, drain_s: float) -> None:
         """Drains and stops every worker; returns when none is left."""
-        self._wanted = Wanted(0, 0)
-        self._drain_s = drain_s
+        self._wanted, self._drain_s, self._dismissed = Wanted(0, 0), drain_s, True
         await self.step()
         while not self.empty:
             await first_end(self.tasks, self._plan.health_interval_s, self._time)
@@ -281,7 +281,7 @@ class Crew:
 
     async def _give_notice(self) -> None:
         version, until = self.table.version, self._time.now() + _NOTICE_S
-        while self._wanted.slots() and not self.told(version) and self._time.now() < until:
+        while not (self._dismissed or self.told(version)) and self._time.now() < until:
             await self._time.pause(min(0.1, self._plan.health_interval_s))
 
     async def _end(self, worker_id: WorkerId, incarnation: int, drain_s: float) -> _Events:

@@ -190,6 +190,30 @@ def test_to_zero_and_back():
     assert reasons(said) == (Reason.WOKEN, Reason.WOKEN)
 
 
+def test_whoever_was_never_asked_for_anything_is_stopped_too():
+    never = replace(pool(1, 0.0, attained=None, predicted=None, kv=0.0), worker_tokens_per_s=None)
+    view, memory = sight(never, never), Memory()
+    for n in range(21):
+        said = decide(view, memory, n * 5.0, rules(**ZERO))
+        memory = said.memory
+    assert counts(said) == (0, 0)
+    asked = replace(never, arriving_tokens_per_s=Signal(1.0))
+    said = decide(sight(asked, never), memory, 105.0, rules(**ZERO))
+    assert "worker_tokens_per_s is missing" in said.why[0].text
+
+
+def test_the_time_without_requests_begins_when_there_is_somebody_to_ask():
+    idle = {"load": 0.0, "attained": None, "predicted": None, "kv": 0.0}
+    coming, memory = sight(pool(0, **idle, starting=1), pool(1, **idle)), Memory()
+    for n in range(100):
+        said = decide(coming, memory, n * 5.0, rules(**ZERO))
+        memory = said.memory
+        assert counts(said) == (1, 1)
+    there = sight(pool(1, **idle), pool(1, **idle))
+    assert counts(decide(there, memory, 590.0, rules(**ZERO))) == (1, 1)
+    assert counts(decide(there, memory, 595.0, rules(**ZERO))) == (0, 0)
+
+
 def test_one_pool_alone_answers_for_first_tokens():
     settings = rules(prefill_min_workers=0, prefill_max_workers=0)
     none = pool(0, 0.0, attained=1.5, predicted=1.5)
