@@ -151,12 +151,10 @@ class WorkerProcess:
     ) -> str:
         assert self._engine is not None
         assert self._worker is not None
-        with uncollected():
-            from engine.tiny_request import tiny_request, tiny_tokens
-
-        facts = self._engine.facts
-        warming = Warming(own, partial(tiny_request, facts), tiny_tokens(facts))
-        wrong = await warming.run(role, peers, timeout_s)
+        wrong = await _warming(own, self._engine.facts).run(role, peers, timeout_s)
+        found = await self._engine.transfer_report()
+        self._worker.tally.reported(found)
+        self._worker.outlook.transferred(found)
         self._worker.outlook.learning.forget()
         return wrong
 
@@ -253,6 +251,13 @@ def _complain(done: Future[None]) -> None:
     error = None if done.cancelled() else done.exception()
     if error is not None:
         _log.warning("the engine did not hear of the end of its peers: %s", error)
+
+
+def _warming(own: WorkerInfo, facts: EngineFacts) -> Warming:
+    # Late, as for the engine.
+    from engine.tiny_request import tiny_request, tiny_tokens
+
+    return Warming(own, partial(tiny_request, facts), tiny_tokens(facts))
 
 
 def _outcome(warming: Future[str] | None) -> str | None:

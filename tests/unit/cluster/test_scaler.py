@@ -177,3 +177,16 @@ async def test_calm_pools_stay_as_they_are(world: World) -> None:
     await world.until(lambda: bool(world.controller.scaler.row.why))
     assert _wanted(world) == (1, 1)
     assert world.factory.placements[2:] == []
+
+
+async def test_first_requests_are_part_of_a_start(world: World) -> None:
+    world.factory.warmed = None
+    world.controller.scaler.set_by_hand({D: 2})
+    await world.until(lambda: "decode-1" in world.factory.handles)
+    began = world.clock.now()
+    await world.until(lambda: world.state("decode-1") is WorkerState.WARMING)
+    world.clock.advance(20.0)
+    world.factory.warmed = ""
+    await world.until(lambda: world.state("decode-1") is WorkerState.READY)
+    took_s = world.clock.now() - began
+    assert world.controller.scaler._startup_s == pytest.approx(took_s, abs=5.0)

@@ -136,15 +136,15 @@ class FakeFactory:
             await self.room.wait()
         if self.fail:
             raise self.fail.pop(0)
-        return self._new(
-            placement.worker_id,
-            lambda: StartProgress(ready=self.ready(placement), warmed=self.warmed),
-        )
+        return self._new(placement.worker_id, lambda: self._progress(placement))
 
     async def router(self, router_id: RouterId, incarnation: int) -> FakeHandle:
         if self.fail_routers:
             raise self.fail_routers.pop(0)
         return self._new(router_id, lambda: RouterProgress(ready_url="http://127.0.0.1:1"))
+
+    def _progress(self, placement: Placement) -> StartProgress:
+        return StartProgress(ready=self.ready(placement), warmed=self.warmed)
 
     def ready(self, placement: Placement) -> Any:
         return info(placement.worker_id, placement.incarnation, placement.role, self.digest)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from baton.settings import Settings
 from deploy import worker_process
 from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _started, _transfer_agent
 from engine.ports import StepStats
+from engine.step_work import StepWork
 from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint
 from kv_transfer.liveness import this_process
 from kv_transfer.report import TransferReport
@@ -87,6 +89,39 @@ async def test_told_to_leave_and_left_alone_it_drains_and_ends(
     assert house.worker.load().draining
     assert process.drained()
     process._loop.call(process._loop.loop.stop)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_its_first_requests_are_made_once_and_then_forgotten(
+    process: WorkerProcess, house: House, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    runs: list[tuple[object, ...]] = []
+
+    async def run(*args: object) -> str:
+        runs.append(args)
+        if fails:
+            raise ValueError("not like this")
+        return "no handover with prefill-0"
+
+    monkeypatch.setattr(worker_process, "_warming", lambda *_: SimpleNamespace(run=run))
+    process._loop._thread.start()
+    process.warm(Role.DECODE, (), 5.0)
+    assert runs == []
+    process._ready = info("decode-0", 1, Role.DECODE)
+    assert process.progress().warmed is None
+    house.worker.outlook.learning.stepped(StepWork(1, 10, 50.0, seconds=0.5))
+    for _ in range(2):
+        process.warm(Role.DECODE, (), 5.0)
+    async with asyncio.timeout(20):
+        while process.progress().warmed is None:  # noqa: ASYNC110 - another thread
+            await asyncio.sleep(0.01)
+    process._loop.call(process._loop.loop.stop)
+    assert runs == [(Role.DECODE, (), 5.0)]
+    if fails:
+        assert process.progress().warmed == "first requests: ValueError('not like this')"
+    else:
+        assert process.progress().warmed == "no handover with prefill-0"
+        assert house.worker.outlook.learning.lessons == 0
 
 
 def test_an_engine_is_named_by_the_agent_it_owns() -> None:

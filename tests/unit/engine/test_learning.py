@@ -105,3 +105,15 @@ def test_no_change_no_prompt_and_no_size_teach_nothing() -> None:
     learning.transferred(report(1, 0.01, 1000), 1000)
     learning.transferred(report(1, 0.01, 1000), 1000)
     assert learning.costs.transfer.samples == 1
+
+
+def test_what_is_forgotten_is_learned_anew_and_no_transfer_counts_twice() -> None:
+    learning = Learning(BLOCK)
+    learning.stepped(step(1, 64))
+    learning.transferred(report(1, 9.0, 1000), 1000)
+    learning.forget()
+    assert learning.lessons == 0
+    assert learning.curve.seconds(64, 0) == Learning(BLOCK).curve.seconds(64, 0)
+    learning.transferred(report(2, 9.1, 2000), 1000)
+    assert learning.costs.transfer.samples == 1
+    assert learning.costs.transfer_s(BLOCK) < 0.2
