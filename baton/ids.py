@@ -70,3 +70,9 @@ def config_digest(config: Mapping[str, object]) -> str:
     """
     text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def router_digest(settings: Mapping[str, object], workers: str) -> str:
+    """What a router runs with: all settings, and the configuration digest of its workers, which
+    may change without them, as a model in its folder does. Raises as `config_digest`."""
+    return config_digest({"settings": settings, "workers": workers})

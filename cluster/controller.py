@@ -25,6 +25,7 @@ from cluster.membership import view
 from cluster.plan import Plan, Time, real_time
 from cluster.ports import ActorFactory, Adopted, AdoptedRouter, RouterRow, ScalingRow
 from cluster.scaler import Keeper, Scaler
+from cluster.upgrading import serves_by_the_old
 
 _log = logging.getLogger(__name__)
 _WORKER_DRAIN_MIN_S = 2.0
@@ -71,6 +72,7 @@ class Controller:
         self.crew = Crew(factory, plan, self._time)
         self.fronts = Fronts(factory, plan, self._time)
         self.crew.told = self.fronts.told
+        self.crew.awaited = self.fronts.awaits_successors
         self.scaler = Scaler(self.crew, self.fronts, plan, self._time, keeper)
 
     async def run(self) -> None:
@@ -107,6 +109,7 @@ class Controller:
         """One turn of the loop; waits for nothing but the end of what it has to replace."""
         await self.crew.step()
         await self.scaler.step()
+        self.fronts.held = serves_by_the_old(self.crew.table, self.crew.wanted, self._plan.digest)
         await self.fronts.step(view(self.crew.table), self.scaler.row)
         self._show(self._phase())
 

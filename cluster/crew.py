@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from baton.errors import BatonError, Reason, StartupError
 from baton.ids import WorkerId
 from baton.messages import WorkerInfo, WorkerState
-from cluster.deaths import Deaths, Doubt
+from cluster.deaths import Deaths, Doubt, end_for_good
 from cluster.jobs import Failure, Jobs, end_gently, first_end, is_late
 from cluster.membership import (
     DrainAsked,
@@ -29,7 +30,6 @@ from cluster.news import Reader, died
 from cluster.placing import waits
 from cluster.plan import Plan, Time
 from cluster.ports import ActorFactory, Adopted, Handle, Placement, StartProgress
-from cluster.processes import Process
 from cluster.standing_in import lendings
 from cluster.supervision import (
     ALIVE,
@@ -43,6 +43,7 @@ from cluster.supervision import (
     Wanted,
     decide,
 )
+from cluster.upgrading import outdated
 from cluster.warming import company
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Crew:
         self._asked: set[Start] = set()
         self.told: Callable[[int], bool] = lambda _version: True
         """Whether all routers have heard of a version of the table."""
+        self.awaited: Callable[[], bool] = lambda: False
+        """Whether routers serve that know only workers of another version."""
 
     async def adopt(self, found: Sequence[Adopted], version: int) -> None:
         """Takes over the workers that an earlier controller left running, and asks each how it is.
@@ -79,6 +82,8 @@ class Crew:
         `version`: the last one that routers were told of by that controller.
         """
         self.table = Table(max(version, self.table.version), self.table.rows)
+        starts = frozenset((one.placement.worker_id, one.placement.incarnation) for one in found)
+        self._reader = replace(self._reader, found=starts)
         for one in found:
             worker_id = one.placement.worker_id
             self._handles[worker_id] = one.handle
@@ -137,7 +142,9 @@ class Crew:
         Raises StartupError when the first start of the cluster has to be given up.
         """
         now, limits = self._time.now(), self._plan.limits
-        self._asked &= {(row.worker_id, row.incarnation) for row in self.table.rows}
+        there = {(row.worker_id, row.incarnation) for row in self.table.rows}
+        self._asked &= there
+        self._asked |= outdated(self.table, self._wanted, self._plan.digest, kept=self.awaited())
         actions, self._memory = decide(
             self.table, self._wanted, limits, self._memory, now, asked=self._asked
         )
@@ -212,8 +219,7 @@ class Crew:
 
     async def _take_over(self, row: Row) -> _Events:
         events = await self._look(row)
-        ends = (WorkerWarming, WorkerReady, WorkerDied)
-        settled = any(isinstance(event, ends) for event in events)
+        settled = any(not isinstance(event, WorkerProgressed) for event in events)
         # Whoever placed it may have ended before it could tell it to start.
         return events if settled else await self._start(row.worker_id, row.incarnation)
 
@@ -305,20 +311,11 @@ class Crew:
         return ()
 
     async def _make_sure(self, worker_id: WorkerId) -> None:
-        """Ends its processes if they have not ended. A stopped engine does not mind that its worker
-        is gone, so it is named itself."""
         handle = self._handles.get(worker_id)
-        if handle is None:
-            return
-        info = self._running.get(worker_id)
-        # A process without a start time could be any: its end would prove nothing.
-        known = info is not None and info.engine_started > 0
-        engine = (Process(info.engine_pid, info.engine_started),) if info and known else ()
-        certain = await handle.kill(*engine)
-        if info is not None and known:
-            self._deaths.learn(certain, Doubt(info.transfer_agent, handle, engine))
-        self._handles.pop(worker_id, None)
-        self._running.pop(worker_id, None)
+        if handle is not None:
+            await end_for_good(handle, self._running.get(worker_id), self._deaths)
+            self._handles.pop(worker_id, None)
+            self._running.pop(worker_id, None)
 
     def _try_again_if_due(self, doubt: Doubt) -> None:
         if not self._jobs.busy(doubt.agent):

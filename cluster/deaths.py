@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from baton.ids import WorkerId
+from baton.messages import WorkerInfo
 from cluster.ports import Handle
 from cluster.processes import Process
 
@@ -30,6 +31,17 @@ class Doubt:
 
     def later(self) -> Doubt:
         return replace(self, gap_s=min(2 * self.gap_s, 300.0))
+
+
+async def end_for_good(handle: Handle, info: WorkerInfo | None, deaths: Deaths) -> None:
+    """Ends a worker's processes if they have not ended. A stopped engine does not mind that its
+    worker is gone, so it is named itself."""
+    # A process without a start time could be any: its end would prove nothing.
+    known = info is not None and info.engine_started > 0
+    engine = (Process(info.engine_pid, info.engine_started),) if info and known else ()
+    certain = await handle.kill(*engine)
+    if info is not None and known:
+        deaths.learn(certain, Doubt(info.transfer_agent, handle, engine))
 
 
 class Deaths:

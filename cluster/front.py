@@ -32,6 +32,8 @@ class Front:
     """Whom it succeeds."""
     replaced: bool = False
     """Whether its successor takes the connections."""
+    outdated: bool = False
+    """Whether it runs with other settings, or for workers of another version."""
 
     @property
     def key(self) -> str:

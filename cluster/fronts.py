@@ -45,6 +45,7 @@ class Fronts:
         self._fronts = [Front(router_id) for router_id in self._ids]
         self._was_complete = False
         self._scaling: ScalingRow | None = None
+        self.held = False  # Whether routers of another version stay: nobody else can serve.
 
     @property
     def rows(self) -> tuple[RouterRow, ...]:
@@ -70,8 +71,11 @@ class Fronts:
 
     def told(self, version: int) -> bool:
         """Whether every router that serves anybody has heard of this version of the table."""
-        serving = (f for f in self._fronts if f.serves)
-        return all(f.told_version >= version for f in serving)
+        return all(f.told_version >= version for f in self._fronts if f.serves)
+
+    def awaits_successors(self) -> bool:
+        """Whether routers of another version serve."""
+        return any(f.outdated and f.serves and not f.replaced for f in self._fronts)
 
     @property
     def tasks(self) -> tuple[asyncio.Task[Failure | None], ...]:
@@ -250,8 +254,9 @@ class Fronts:
     async def _news(self, front: Front, progress: RouterProgress) -> Failure | None:
         if progress.error is not None or not progress.alive:
             return failure_of(progress.error)
-        outdated = progress.digest != self._plan.router_digest
-        if (progress.leaving or outdated) and front.state is WorkerState.READY:
+        front.outdated = progress.digest != self._plan.router_digest
+        due = progress.leaving or (front.outdated and not self.held)
+        if due and front.state is WorkerState.READY:
             self._succeed(front)
         overdue = self._time.now() - front.since > self._plan.limits.start_timeout_s
         if progress.ready_url is not None and front.state is WorkerState.STARTING:

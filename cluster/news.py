@@ -30,6 +30,8 @@ class Reader:
     digest: str
     warm_timeout_s: float
     """0 = workers make no first requests."""
+    found: frozenset[tuple[WorkerId, int]] = frozenset()
+    """Starts that an earlier controller left: they may be of an earlier configuration."""
 
     def events(self, row: Row, progress: StartProgress, now: float) -> tuple[Event, ...]:
         """What has become of this row."""
@@ -39,7 +41,7 @@ class Reader:
         if progress.ready is None:
             starting = row.state is WorkerState.STARTING
             return (WorkerProgressed(*name, progress.phase, now),) if starting else ()
-        if progress.ready.config_digest != self.digest:
+        if progress.ready.config_digest != self.digest and name not in self.found:
             error = BatonError(Reason.CONFIG_MISMATCH, "it runs with another configuration")
             return (died(*name, error, now),)
         if row.state is WorkerState.READY:

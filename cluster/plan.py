@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from baton.clock import Clock, MonotonicClock
-from baton.ids import config_digest
+from baton.ids import router_digest
 from baton.settings import Settings
 from cluster.scaling.rules import Rules
 from cluster.supervision import Limits, Wanted
@@ -65,7 +65,7 @@ def plan_of(settings: Settings, digest: str) -> Plan:
         routers=settings.router.routers,
         limits=limits,
         digest=digest,
-        router_digest=config_digest(settings.model_dump()),
+        router_digest=router_digest(settings.model_dump(), digest),
         health_interval_s=cluster.health_interval_s,
         drain_timeout_s=cluster.drain_timeout_s,
         rules=Rules(

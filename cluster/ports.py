@@ -50,7 +50,7 @@ class RouterProgress:
     view_version: int = -1
     """The newest version of the members that it was told; -1 = none yet."""
     digest: str = ""
-    """`baton.ids.config_digest` of all settings that it runs with."""
+    """`baton.ids.router_digest` of what it runs with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ def _worn_out(table: Table) -> Iterator[Stop]:
 def _asked_for(table: Table, asked: Collection[Start]) -> Iterator[Stop]:
     for row in table.rows:
         if row.state is WorkerState.READY and (row.worker_id, row.incarnation) in asked:
-            yield Stop(row.worker_id, row.incarnation, "an operator asked for a fresh start")
+            yield Stop(row.worker_id, row.incarnation, "a fresh start of it was asked for")
 
 
 def _one_each(actions: Iterable[DeclareDead | Stop]) -> Iterator[DeclareDead | Stop]:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason
-from baton.ids import RouterId, config_digest
+from baton.ids import RouterId, router_digest
 from baton.log import configure_logging
 from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
@@ -58,7 +58,7 @@ class RouterProcess:
 
     def __init__(self, settings_dump: Mapping[str, Any], router_id: str, digest: str) -> None:
         self._settings = resolved(Settings.model_validate(settings_dump))
-        self._settings_digest = config_digest(settings_dump)
+        self._settings_digest = router_digest(settings_dump, digest)
         # A restarted router is a new one to the workers.
         self._identity = Identity(RouterId(f"{router_id}-{os.getpid()}"), digest)
         self._loop = LoopThread("router")

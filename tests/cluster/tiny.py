@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from baton.errors import BatonError, Reason
-from baton.ids import config_digest
+from baton.ids import router_digest
 from baton.messages import ClusterView, Role, WorkerInfo
 from baton.signals import RouterSignals
 from cluster.ports import RouterProgress, RouterRow, ScalingRow, StartProgress
@@ -78,7 +78,7 @@ class TinyRouter:
 
     def __init__(self, settings_dump: dict[str, Any], router_id: str, digest: str) -> None:
         self.view = ClusterView(-1)
-        self.digest = config_digest(settings_dump) if settings_dump else ""
+        self.digest = router_digest(settings_dump, digest) if settings_dump else ""
         self.leaving = False
 
     def start(self, door: str = "") -> None: ...

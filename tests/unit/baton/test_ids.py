@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baton.ids import Leg, LegId, RequestId, config_digest, parse_leg_id
+from baton.ids import Leg, LegId, RequestId, config_digest, parse_leg_id, router_digest
 
 legs = st.builds(
     LegId, st.text(min_size=1).map(RequestId), st.integers(0, 10**9), st.sampled_from(Leg)
@@ -71,3 +71,9 @@ def test_a_digest_is_the_same_in_every_release() -> None:
 def test_what_json_cannot_hold_has_no_digest(value: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         config_digest({"a": value})
+
+
+def test_a_router_of_other_workers_or_settings_is_another_one() -> None:
+    one = router_digest({"port": 1}, "a")
+    assert one == router_digest({"port": 1}, "a")
+    assert len({one, router_digest({"port": 2}, "a"), router_digest({"port": 1}, "b")}) == 3

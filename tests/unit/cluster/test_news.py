@@ -78,6 +78,15 @@ def test_once_ready_it_only_complains() -> None:
     assert found == WorkerComplained(WorkerId("decode-0"), 1, ("x",), "")
 
 
+def test_another_configuration_is_taken_of_whoever_was_there_before() -> None:
+    old = replace(UP, ready=info("decode-0", 1, Role.DECODE, "of another version"), warmed="")
+    reader = replace(READER, found=frozenset({(WorkerId("decode-0"), 1)}))
+    (found,) = events(WorkerState.STARTING, old, reader=reader)
+    assert isinstance(found, WorkerReady)
+    (found,) = events(WorkerState.READY, old, reader=reader)
+    assert isinstance(found, WorkerComplained)
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_another_configuration_is_not_taken(state: WorkerState) -> None:
     stranger = replace(UP, ready=info("decode-0", 1, Role.DECODE, "of another version"))

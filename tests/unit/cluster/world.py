@@ -158,7 +158,9 @@ class FakeFactory:
 class World:
     """A controller, its fakes, and what it showed."""
 
-    def __init__(self, rules: Rules | None = None, keeper: Any = None) -> None:
+    def __init__(
+        self, rules: Rules | None = None, keeper: Any = None, wanted: Wanted | None = None
+    ) -> None:
         self.clock = ManualClock()
         self.keeper = keeper
         self.factory = FakeFactory()
@@ -167,7 +169,9 @@ class World:
         limits = Limits(start_timeout_s=60.0, backoff_s=1.0, backoff_max_s=8.0)
         # Each pause of a worker's poll moves the clock a second on: views must not be all that the
         # router has time for.
-        plan = Plan(Wanted(1, 1), 1, limits, DIGEST, drain_timeout_s=5.0, view_repeat_s=20.0)
+        plan = Plan(
+            wanted or Wanted(1, 1), 1, limits, DIGEST, drain_timeout_s=5.0, view_repeat_s=20.0
+        )
         self.plan = replace(plan, rules=rules or Rules())
         self.time = Time(self.clock, self.pause)
         self.controller = Controller(self.factory, self.plan, self.show, self.time, keeper)
