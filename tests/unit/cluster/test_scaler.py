@@ -190,3 +190,13 @@ async def test_first_requests_are_part_of_a_start(world: World) -> None:
     await world.until(lambda: world.state("decode-1") is WorkerState.READY)
     took_s = world.clock.now() - began
     assert world.controller.scaler._startup_s == pytest.approx(took_s, abs=5.0)
+
+
+async def test_the_last_worker_takes_requests_until_routers_know_that_it_goes(
+    world: World,
+) -> None:
+    crew, asked = world.controller.crew, []
+    crew.told = lambda version: not asked.append(version)
+    crew.scale(Wanted(0, 0))
+    await world.until(lambda: "decode-0 drain" in world.factory.book)
+    assert asked == [crew.table.version] * len(asked) != []

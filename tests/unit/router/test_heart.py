@@ -78,8 +78,9 @@ async def test_each_tick_may_renew_what_scaling_is_told(scene: Scene) -> None:
 
 async def test_no_worker_starting_and_draining_are_told_apart(scene: Scene) -> None:
     assert refused(scene.heart.admit).reason is Reason.NO_WORKER
-    scene.view(member(D, WorkerState.STARTING))
-    assert refused(scene.heart.check_ready).reason is Reason.STARTING
+    for state in (WorkerState.STARTING, WorkerState.WARMING):
+        scene.view(member(D, state))
+        assert refused(scene.heart.check_ready).reason is Reason.STARTING
     scene.view(member(D))
     assert refused(scene.heart.admit).reason is Reason.STARTING, "not connected yet"
     scene.frame("d")
