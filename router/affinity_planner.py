@@ -36,6 +36,7 @@ from router.policy.tenants import Priority
 from router.policy.types import ChoiceReason, Plan, PolicyRules
 from router.pool import Pool
 from router.ports import EngineRequest, Route
+from router.promises import Promises
 from router.registry import Peer, Registry
 
 _ASK_FROM_SHARE = 0.5
@@ -57,12 +58,11 @@ class AffinityPlanner:
     ) -> None:
         self._registry = registry
         self._rules = rules
-        self._slo = settings.slo
         self._ask = settings.router.ask
         self._metrics = metrics
         self._gate = gate
         self._pool = pool = Pool(registry, rules, settings.router.view_max_age_s)
-        self._divider = Divider(registry, pool, rules, settings.slo)
+        self._divider = Divider(registry, pool, rules, Promises(settings))
         self._desk = prefill.PrefillDesk(
             rings.at_slots(()), pool.outlook.curves, pool.match, _desk_rules(settings)
         )
@@ -223,7 +223,7 @@ class AffinityPlanner:
         per_key = max(prefix_keys.ROUTING_BLOCK_TOKENS // need.block_tokens, 1)
         # A key covers everything before it, so every so many blocks' key is a routing block's.
         keys = need.blocks[per_key - 1 :: per_key]
-        promise_s = self._slo.ttft_of(request.prompt_tokens)
+        promise_s = need.slo.ttft_of(request.prompt_tokens)
         due_s = now + promise_s * _PATIENCE[self._gate.priority(request)]
         tokens = max(request.prompt_tokens, 1)
         number = self._openings.next_number()

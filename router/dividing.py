@@ -8,7 +8,6 @@ from dataclasses import replace
 from baton import prefix_keys
 from baton.errors import BatonError, Reason
 from baton.messages import Role
-from baton.settings.router import SloSettings
 from router.explaining import Case, Divided, explanation
 from router.forecasts import Forecasts, Need
 from router.plain_planner import error_of
@@ -21,6 +20,7 @@ from router.policy.division import Division, Promise, divide
 from router.policy.types import ChoiceReason, Plan, PolicyRules, Refusal
 from router.pool import Pool
 from router.ports import EngineRequest, Route
+from router.promises import Promises
 from router.registry import Peer, Registry
 
 _NEVER_APART = (ChoiceReason.SETTING, ChoiceReason.SHORT_PROMPT, ChoiceReason.NOT_DIVISIBLE)
@@ -38,12 +38,12 @@ class Divider:
     """Reads what the router knows, changes nothing."""
 
     def __init__(
-        self, registry: Registry, pool: Pool, rules: PolicyRules, slo: SloSettings
+        self, registry: Registry, pool: Pool, rules: PolicyRules, promises: Promises
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._rules = rules
-        self._slo = slo
+        self._promises = promises
         self._forecasts = Forecasts(pool.slots, pool.caches, pool.outlook)
 
     def need(self, request: EngineRequest, peer: Peer) -> Need:
@@ -51,7 +51,8 @@ class Divider:
         size = max(peer.info.block_size_tokens, 1)
         start = prefix_keys.salt(peer.info.served_model, cache_salt=request.cache_salt)
         blocks = prefix_keys.of_tokens(request.tokens, size, start)
-        return Need(request.prompt_tokens, request.output_tokens, blocks, size)
+        slo = self._promises.to(request.caller.tenant).slo
+        return Need(request.prompt_tokens, request.output_tokens, blocks, size, slo)
 
     def decode(self, need: Need, prefill_peer: Peer | None) -> DecodeChoice | None:
         """Where the answer of a divided request would come from."""
@@ -64,7 +65,7 @@ class Divider:
         peer = None if decode is None else self._registry.get(decode.worker_id)
         if peer is None or self._rules.disaggregate != "auto":
             return Divided(ChoiceReason.DISAGGREGATED)
-        promise = Promise(self._slo.ttft_of(need.prompt_tokens), self._slo.tpot_s)
+        promise = Promise(need.slo.ttft_of(need.prompt_tokens), need.slo.tpot_s)
         apart = self._forecasts.apart(need, choice.chosen.ttft_s, peer)
         whole = self._forecasts.whole(need, peer, now)
         return Divided(_REASONS[divide(apart, whole, promise)], promise, apart, whole)
@@ -122,7 +123,7 @@ class Divider:
         workers: int,
         decode: DecodeChoice | None,
     ) -> Expected:
-        promise_s = self._slo.ttft_of(need.prompt_tokens)
+        promise_s = need.slo.ttft_of(need.prompt_tokens)
         if decode is None:
             return Expected(wait_s, work_s, workers, promise_s)
         tpot_s = _candidate(decode).tpot_s
@@ -131,7 +132,7 @@ class Divider:
         shared = peer is not None and peer.batch > 0
         crowded = shared and decode.why is DecodeWhy.NO_ROOM
         tpot_s = tpot_s if shared else 0.0
-        return Expected(wait_s, work_s, workers, promise_s, tpot_s, self._slo.tpot_s, crowded)
+        return Expected(wait_s, work_s, workers, promise_s, tpot_s, need.slo.tpot_s, crowded)
 
 
 def _candidate(decode: DecodeChoice) -> DecodeCandidate:

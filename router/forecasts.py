@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from baton.settings import SloSettings
 from router.caches import Caches
 from router.outlook import Outlook
 from router.policy import decode_choice
@@ -29,6 +30,8 @@ class Need:
     """It is expected to generate."""
     blocks: tuple[int, ...]
     block_tokens: int
+    slo: SloSettings
+    """What its tenant is promised."""
 
 
 class Forecasts:

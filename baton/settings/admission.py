@@ -32,6 +32,9 @@ class TenantSettings(Section):
     concurrent_requests: int = Field(
         0, ge=0, description="Most requests at any moment. 0 = no limit."
     )
+    slo_class: str | None = Field(
+        None, description="Its class in slo.classes, whose promises it gets. null = `default`."
+    )
 
 
 class AdmissionSettings(Section):

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from baton.settings.admission import AdmissionSettings
 from baton.settings.pool import PoolSettings
-from baton.settings.router import RouterSettings, SloSettings
+from baton.settings.router import DEFAULT_CLASS, RouterSettings, SloSettings
 from baton.settings.runtime_env import RuntimeEnv
 from baton.settings.scaling import ScalingSettings
 from baton.settings.section import Section
@@ -283,6 +283,17 @@ class Settings(Section):
     def _scaling_fits(self) -> Self:
         self.scaling.check_start(self.prefill.workers, self.decode.workers)
         self.scaling.check_budget(*map(self.gpus_of, (self.prefill, self.decode)))
+        return self
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        known = (DEFAULT_CLASS, *self.slo.classes)
+        for name, tenant in self.admission.tenants.items():
+            if tenant.slo_class is not None and tenant.slo_class not in known:
+                raise ValueError(
+                    f"admission.tenants.{name}.slo_class is {tenant.slo_class!r}; allowed: a class "
+                    f"in slo.classes, which has {', '.join(known)}"
+                )
         return self
 
     def gpus_of(self, pool: PoolSettings) -> float:

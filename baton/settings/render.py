@@ -6,6 +6,8 @@ The text is itself a valid settings file that gives the same settings again.
 import textwrap
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
 from baton.settings import keys, yaml12
 from baton.settings.load import Loaded
 from baton.settings.sources import Source
@@ -38,6 +40,10 @@ def _comment(description: str) -> list[str]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_unset=True)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

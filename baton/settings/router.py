@@ -1,10 +1,16 @@
 """The settings of the front door, and of what it promises."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baton.settings.section import Section
+
+DEFAULT_CLASS = "default"
+"""The class of tenants that name none: what `slo` itself promises."""
+CLASSES_MAX = 15
+"""Besides `default`: each class is a label value of several metrics."""
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class RouterSettings(Section):
@@ -75,6 +81,14 @@ class RouterSettings(Section):
     )
 
 
+class SloClassSettings(Section):
+    """What is promised to one class of tenants where it differs from `slo`; null = as there."""
+
+    ttft_s: float | None = Field(None, gt=0)
+    ttft_s_per_1000_tokens: float | None = Field(None, ge=0)
+    tpot_s: float | None = Field(None, gt=0)
+
+
 class SloSettings(Section):
     """The service level objectives: what routing and scaling aim at."""
 
@@ -93,6 +107,28 @@ class SloSettings(Section):
     window_s: float = Field(
         60.0, gt=0, description="Seconds over which scaling measures whether they are kept."
     )
+    classes: dict[_Name, SloClassSettings] = Field(
+        default_factory=dict,
+        max_length=CLASSES_MAX,
+        description="Classes of tenants with promises of their own, by name: ttft_s, "
+        "ttft_s_per_1000_tokens and tpot_s, each as above where it is left out. A tenant names its "
+        "class (admission.tenants); `default` is the class of all others and promises the above.",
+    )
+
+    @model_validator(mode="after")
+    def _default_is_this(self) -> Self:
+        if DEFAULT_CLASS in self.classes:
+            raise ValueError(
+                f"slo.classes.{DEFAULT_CLASS} is given; allowed: any other name, because the "
+                f"class {DEFAULT_CLASS} promises what slo itself does"
+            )
+        return self
+
+    def of_class(self, name: str) -> "SloSettings":
+        """The promises of one class. Raises KeyError for one that does not exist."""
+        if name == DEFAULT_CLASS:
+            return self
+        return self.model_copy(update=self.classes[name].model_dump(exclude_none=True))
 
     def ttft_of(self, prompt_tokens: int) -> float:
         """The promise for a prompt of this length, in seconds."""

@@ -113,7 +113,8 @@ class _Inside:
 
 
 class Admission:
-    """Of one router. Bounded by the requests inside it and the tenants in the settings."""
+    """Of one router. Bounded by the requests inside it, and the tenants and promises in the
+    settings."""
 
     def __init__(self, accounts: Accounts, rules: AdmissionRules) -> None:
         self._accounts = accounts
@@ -122,7 +123,8 @@ class Admission:
         self._kept = {priority: Work() for priority in Priority}
         self._drain = DrainRate()
         self._error = ForecastError()
-        self._slow_until = -math.inf
+        self._slow_until: dict[float, float] = {}
+        """By promised TPOT: what is too slow for one class may do for another."""
 
     # --- decisions --------------------------------------------------------------------------------
 
@@ -136,7 +138,8 @@ class Admission:
         if typical.promise_s:
             expected = Expected(ahead.wait_s, typical.work_s, ahead.workers, typical.promise_s)
             one = _Inside(account, priority, round(typical.tokens), math.inf)
-            if refusal := self._judged(one, expected, now, slow=now < self._slow_until):
+            slow = now < self._slow_until.get(typical.tpot_promise_s, -math.inf)
+            if refusal := self._judged(one, expected, now, slow=slow):
                 account.asked.add(typical.work_s, now)
                 return refusal
         account.work.add(typical.work_s)
@@ -170,9 +173,10 @@ class Admission:
         one = self._inside[request_id]
         if one.let_in_at is not None:
             return None
-        one.account.typical.learn(expected.own_s, expected.ttft_promise_s, one.tokens)
+        promise_s, tpot_promise_s = expected.ttft_promise_s, expected.tpot_promise_s
+        one.account.typical.learn(expected.own_s, promise_s, one.tokens, tpot_promise_s)
         if slow := self._slow(one, expected):
-            self._slow_until = now + SLOW_HOLDS_S
+            self._slow_until[tpot_promise_s] = now + SLOW_HOLDS_S
         refusal = self._judged(one, expected, now, slow=slow)
         one.account.asked.add(expected.work_s, now)
         if refusal is None:

@@ -59,9 +59,14 @@ class Typical:
     work_s: float = 0.0
     promise_s: float = 0.0
     tokens: float = 0.0
+    tpot_promise_s: float = 0.0
+    """The last one known; 0 = none yet."""
 
-    def learn(self, work_s: float, promise_s: float, tokens: int) -> None:
+    def learn(
+        self, work_s: float, promise_s: float, tokens: int, tpot_promise_s: float = 0.0
+    ) -> None:
         """One more."""
+        self.tpot_promise_s = tpot_promise_s or self.tpot_promise_s
         share = _NEW_SHARE if self.promise_s else 1.0
         self.work_s += share * (work_s - self.work_s)
         self.promise_s += share * (promise_s - self.promise_s)

@@ -177,3 +177,17 @@ def test_a_higher_priority_goes_first_where_requests_wait() -> None:
         tell(scene, "p0", queue_s=0.5)
         went = [leg.leg_id for leg in scene.links["p0"].submits]
     assert went == ["high.0.p", "normal.0.p", "low.0.p"]
+
+
+def test_a_class_that_is_promised_less_waits_longer_before_it_is_refused() -> None:
+    settings = {
+        "router": {"ask": "never", "queue_ahead_s": 1.0, "policy": "affinity"},
+        "admission": {"shed_at": 1.0, "tenants": {"a": {}, "b": {"slo_class": "batch"}}},
+        "slo": {**SLO, "classes": {"batch": {"ttft_s": 12.0}}},
+    }
+    scene = Scene(Settings.model_validate(settings))
+    up(scene, P0, D)
+    assert len(fill(scene, "a")) == 4
+    scene = Scene(Settings.model_validate(settings))
+    up(scene, P0, D)
+    assert len(fill(scene, "b")) == 12

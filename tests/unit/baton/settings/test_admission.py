@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from baton.errors import StartupError
 from baton.settings import Settings
 from baton.settings.admission import AdmissionSettings, TenantSettings
 from baton.settings.load import load
@@ -45,3 +46,13 @@ def test_text_from_the_command_line_is_yaml() -> None:
 def test_it_survives_the_way_to_another_process() -> None:
     settings = Settings.model_validate({"admission": {"tenants": {"a": {"weight": 2}}}})
     assert Settings.model_validate(settings.model_dump()) == settings
+
+
+def test_a_tenant_names_a_class_that_exists() -> None:
+    tenants = {"a": {"slo_class": "batch"}, "b": {"slo_class": "default"}, "c": {}}
+    Settings.model_validate({"slo": {"classes": {"batch": {}}}, "admission": {"tenants": tenants}})
+    with pytest.raises(StartupError) as caught:
+        load(None, {}, {"slo.classes": "{fast: {}}", "admission.tenants": "{a: {slo_class: slow}}"})
+    (problem,) = caught.value.details
+    assert "admission.tenants.a.slo_class is 'slow'" in problem
+    assert problem.endswith("which has default, fast")

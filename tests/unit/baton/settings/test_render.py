@@ -13,6 +13,8 @@ OVERRIDES = {
     "engine.extra_args": {"x": [1, "no", None], "y": "a: b"},
     "model.served_name": "1e3",
     "cluster.run_dir": "a\nb",
+    "slo.classes": {"batch": {"ttft_s": 30.0}},
+    "admission.tenants": {"a": {"slo_class": "batch", "weight": 2.0}, "b": {}},
 }
 
 

@@ -17,6 +17,34 @@ def test_promises_are_real_times(wrong: dict[str, float]) -> None:
         SloSettings(**wrong)
 
 
+def test_a_class_promises_what_it_says_and_else_the_same() -> None:
+    slo = SloSettings.model_validate(
+        {"ttft_s": 1.0, "tpot_s": 0.05, "percentile": 0.95, "classes": {"batch": {"ttft_s": 60}}}
+    )
+    batch = slo.of_class("batch")
+    assert (batch.ttft_s, batch.tpot_s, batch.percentile) == (60.0, 0.05, 0.95)
+    assert slo.of_class("default") is slo
+    with pytest.raises(KeyError):
+        slo.of_class("interactive")
+
+
+@pytest.mark.parametrize(
+    ("classes", "field"),
+    [
+        ({"a": {"ttft_s": 0}}, r"classes\.a\.ttft_s"),
+        ({"a": {"tpot_s": -1}}, r"classes\.a\.tpot_s"),
+        ({"a": {"ttft_s_per_1000_tokens": -1}}, r"classes\.a\.ttft_s_per_1000_tokens"),
+        ({"a": {"percentile": 0.5}}, r"classes\.a\.percentile"),
+        ({"a b": {}}, "classes"),
+        ({"default": {}}, r"slo\.classes\.default"),
+        ({f"c{n}": {} for n in range(16)}, "classes"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(classes: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        SloSettings.model_validate({"classes": classes})
+
+
 def test_policies_are_named() -> None:
     assert RouterSettings(policy="round_robin").policy == "round_robin"
     with pytest.raises(ValidationError):

@@ -327,3 +327,13 @@ def test_within_its_share_nobody_is_ever_refused(seed: int) -> None:
             assert answer is None
             assert not closed(house, "default", 4.0)
             house.admission.left(mine, 0.0)
+
+
+@pytest.mark.parametrize(("promise_s", "slow"), [(0.1, True), (1.0, False)])
+def test_what_is_too_slow_for_one_class_may_do_for_another(promise_s: float, slow: bool) -> None:
+    house = House()
+    for _ in range(3):
+        house.ask("a", work_s=0.01, tpot_s=0.05, tpot_promise_s=promise_s)
+    assert not closed(house, "a", 0.1)
+    house.ask("b", work_s=0.01, tpot_s=0.2, tpot_promise_s=0.1)
+    assert closed(house, "a", 0.1) is slow
