@@ -21,6 +21,8 @@ class Caller(NamedTuple):
     """Seconds the caller gives the whole answer; None = the router's own limit."""
     door_pass: DoorPass | None = None
     """That of this request, where it was let in before it was read."""
+    trace_id: str = ""
+    """Of the W3C trace that it belongs to; empty = none."""
 
 
 ANYBODY = Caller()

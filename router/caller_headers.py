@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
@@ -22,8 +23,12 @@ from router.policy.tenants import DoorPass, Priority
 TENANT_HEADER = "x-baton-tenant"
 PRIORITY_HEADER = "x-baton-priority"
 TIMEOUT_HEADER = "x-baton-timeout-s"
+TRACE_HEADER = "traceparent"
 _GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 """Where errors have OpenAI's shape; others are refused once they have been read."""
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -63,6 +68,7 @@ def caller_of(headers: Headers) -> Caller:
         headers.get(TENANT_HEADER, DEFAULT_TENANT),
         _priority(headers.get(PRIORITY_HEADER)),
         _timeout_s(headers.get(TIMEOUT_HEADER)),
+        trace_id=_trace_id(headers.get(TRACE_HEADER)),
     )
 
 
@@ -84,6 +90,12 @@ def _timeout_s(text: str | None) -> float | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise _unreadable(TIMEOUT_HEADER, text, "seconds above 0")
     return seconds
+
+
+def _trace_id(text: str | None) -> str:
+    """Whoever cannot read a trace's header goes on without it, as W3C Trace Context has it."""
+    found = None if text is None else _TRACEPARENT.fullmatch(text)
+    return "" if found is None or not found["trace"].strip("0") else found["trace"]
 
 
 def _unreadable(header: str, text: str, allowed: str) -> BatonError:

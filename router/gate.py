@@ -15,6 +15,7 @@ from router.policy.admission import Admission, AdmissionRules, Ahead, Expected, 
 from router.policy.tenants import Account, Accounts, DoorPass, Priority, TenantRules
 from router.policy.types import Refusal
 from router.ports import EngineRequest
+from router.promises import Promises
 from router.signals import DEMAND, Signals
 
 
@@ -29,6 +30,7 @@ class Gate:
         self._retry_after_s = settings.router.retry_after_s
         rules = AdmissionRules(admission.shed_at, admission.shed_low_at, self._retry_after_s)
         self._policy = Admission(self._accounts, rules)
+        self._promises = Promises(settings)
         self._metrics = metrics
         self._signals = signals
 
@@ -73,7 +75,7 @@ class Gate:
     def admitted(self, request: EngineRequest, now: float) -> None:
         """It is let in."""
         self._signals.came(request, now)
-        self._metrics.tenant(self._accounts.of(request.caller.tenant).name, "admitted")
+        self._tell(self._accounts.of(request.caller.tenant), "admitted")
 
     def refused(self, reason: Reason, request: EngineRequest | int, now: float) -> None:
         """A request was not taken, whoever found out; or so many that nobody has read."""
@@ -122,9 +124,12 @@ class Gate:
             raise self._error(account, refusal)
 
     def _error(self, account: Account, refusal: Refusal) -> BatonError:
-        self._metrics.tenant(account.name, refusal.reason.value)
+        self._tell(account, refusal.reason.value)
         wait_s = max(refusal.retry_after_s or 0.0, self._retry_after_s)
         return BatonError(refusal.reason, refusal.message, retry_after_s=wait_s)
+
+    def _tell(self, account: Account, outcome: str) -> None:
+        self._metrics.tenant(self._promises.to(account.name).tenant_label, outcome)
 
 
 def _rules(settings: TenantSettings, parts: int) -> TenantRules:

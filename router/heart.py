@@ -21,7 +21,7 @@ from baton.settings import Settings
 from baton.signals import RouterSignals
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as pb
-from router import collectors, events, flow, life, planning, wire
+from router import collectors, events, flow, keeping, life, planning, wire
 from router.caller import ANYBODY, Caller
 from router.delivery import Delivery
 from router.door import Door
@@ -59,8 +59,8 @@ class Heart:
         self._clock = clock
         self._metrics = metrics
         self._registry = Registry(identity.config_digest, lambda info: connect(info, self))
-        signals = Signals(settings.slo, clock.now())
-        self._ledger = Ledger(metrics, signals)
+        signals = Signals(settings, clock.now())
+        self._ledger = Ledger(metrics, keeping.Keeping(settings, metrics, signals, clock.now))
         self._gate = Gate(settings, metrics, signals)
         self._planner = planner = planner_of(settings, self._registry, metrics, self._gate)
         retries = RetryBudget(burst=settings.router.max_inflight_requests)

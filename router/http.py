@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -212,8 +213,10 @@ def _own_routes(pages: Pages) -> list[Route]:
         pages.ready()
         return JSONResponse({"status": "ready"})
 
-    async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(pages.registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        # Exemplars exist in OpenMetrics only, which scrapers ask for that know it.
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(pages.registry), headers={"content-type": content_type})
 
     async def status(_request: Request) -> Response:
         return JSONResponse(pages.status())

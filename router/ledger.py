@@ -15,12 +15,13 @@ from baton.clock import Deadline
 from baton.errors import Reason
 from baton.ids import RequestId
 from router import flow
+from router.attainment import Ending
 from router.deadlines import Deadlines
+from router.keeping import Keeping
 from router.life import FlowState, Planned
 from router.metrics import FINISHED, RouterMetrics
 from router.ports import NO_ROUTE, EngineRequest, Route
 from router.registry import Peer
-from router.signals import Signals
 from router.split import Split, split_tokens, stitch
 from router.split_metrics import SplitMetrics
 
@@ -63,9 +64,9 @@ class Life:
 class Ledger:
     """Who is inside. A request enters by `enter` and leaves by `leave`, once each."""
 
-    def __init__(self, metrics: RouterMetrics, signals: Signals) -> None:
+    def __init__(self, metrics: RouterMetrics, keeping: Keeping) -> None:
         self._metrics = metrics
-        self._signals = signals
+        self._keeping = keeping
         self._lives: dict[RequestId, Life] = {}
         self._deadlines = Deadlines()
         self._stories: OrderedDict[RequestId, FlowState] = OrderedDict()
@@ -108,8 +109,7 @@ class Ledger:
             one.streamed_at = now
             if (exchange := one.request.exchange) is not None:
                 exchange.when_written(lambda at: self._first_written(one, at))
-            self._metrics.first_token(now - one.taken_at)
-            self._signals.first_token(one.request.prompt_tokens, now - one.taken_at, now)
+            self._keeping.first_token(one.request, now - one.taken_at, now)
         if one.broken_at is not None:
             self._metrics.resumed(now - one.broken_at)
             one.broken_at = None
@@ -124,8 +124,10 @@ class Ledger:
         self._keep_story(one.state)
         self.ended[FINISHED if reason is None else reason.value] += 1
         self._metrics.ended(reason, now - one.taken_at)
+        ttft_s = None if one.streamed_at is None else one.streamed_at - one.taken_at
+        end = Ending(reason, now - one.taken_at, ttft_s, one.tokens())
+        self._keeping.ended(one.request, one.state, end, now)
         if reason is None and one.streamed_at is not None:
-            self._signals.answered(one.tokens(), now - one.streamed_at, now)
             self._answered(one, one.streamed_at, now)
         self._changed()
         return True

@@ -82,7 +82,7 @@ class Measuring:
             rate = fmean(prefill_tokens_per_s(curve, mix.new, mix.cached) for curve in curves)
             work_s = fmean(curve.seconds(mix.new, mix.cached) for curve in curves)
             wait_s = self._planner.ahead(now).wait_s + kept_s / len(peers)
-            promise_s = self._slo.ttft_of(round(mix.prompt))
+            promise_s = self._slo.ttft_of(round(mix.prompt)) * mix.ttft_stretch
             predicted = (wait_s + work_s + after_s) / promise_s
         return PoolSignals(
             traffic.prompt_tokens_per_s,
@@ -116,12 +116,16 @@ class Measuring:
             worker_tokens_per_s=rate,
             waiting_s=sum(map(_resumed_tokens, waiting)) / rate,
             queued_s=queued_s,
-            predicted=step_s / self._slo.tpot_s,
+            predicted=step_s / self._tpot_s(mix),
         )
         return full, queued_s + transfer_s + step_s
 
+    def _tpot_s(self, mix: Mix) -> float:
+        """What is promised to the mean request."""
+        return self._slo.tpot_s * mix.tpot_stretch
+
     def _rate(self, mix: Mix, peer: Peer, curve: DecodeCurve) -> float:
-        kv_tokens, tpot_s = peer.kv_tokens_max, self._slo.tpot_s
+        kv_tokens, tpot_s = peer.kv_tokens_max, self._tpot_s(mix)
         return decode_tokens_per_s(curve, mix.context, kv_tokens, tpot_s, self._running_max)
 
     def _step_s(self, mix: Mix, peer: Peer, curve: DecodeCurve) -> float:

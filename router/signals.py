@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from baton.errors import Reason
 from baton.ids import RequestId
-from baton.settings.router import SloSettings
+from baton.settings import Settings
 from baton.signals import SAMPLES_MAX
 from router.ports import EngineRequest
+from router.promises import Promises
 
 DEMAND = frozenset(
     {
@@ -48,6 +49,10 @@ class Mix:
     """Uncached, of the prompts that are work for prefill workers; 0 = there were none."""
     cached: float
     """Of the same prompts."""
+    ttft_stretch: float = 1.0
+    """So many times the model's promise is theirs: the harmonic mean, because what is predicted is
+    divided by it."""
+    tpot_stretch: float = 1.0
 
     @property
     def context(self) -> float:
@@ -88,6 +93,9 @@ class _Part:
     """Those whose prompts are work for prefill workers."""
     new: float = 0.0
     cached: float = 0.0
+    ttft_strictness: float = 0.0
+    """The model's promises over those of the requests."""
+    tpot_strictness: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +110,9 @@ class _Planned:
 class Signals:
     """Of one router, in its event loop. `now` is when the router began."""
 
-    def __init__(self, slo: SloSettings, now: float) -> None:
-        self._slo = slo
+    def __init__(self, settings: Settings, now: float) -> None:
+        self._slo = slo = settings.slo
+        self._promises = Promises(settings)
         self._began = now
         self._part_s = slo.window_s / PARTS
         self._parts = deque([_Part(0)], maxlen=PARTS)
@@ -128,6 +137,9 @@ class Signals:
         part.read += 1
         part.prompt += request.prompt_tokens
         part.answer += request.output_tokens
+        slo, tokens = self._promises.to(request.caller.tenant).slo, request.prompt_tokens
+        part.ttft_strictness += self._slo.ttft_of(tokens) / slo.ttft_of(tokens)
+        part.tpot_strictness += self._slo.tpot_s / slo.tpot_s
         if known is None or known.request_id != request.request_id:
             known = _Planned(request.request_id, request.prompt_tokens, 0.0)
         if known.new > 0:
@@ -139,14 +151,13 @@ class Signals:
         """So many requests were turned away before anybody knew their length."""
         self._part(now).unread += requests
 
-    def first_token(self, prompt_tokens: int, seconds: float, now: float) -> None:
-        """The first token of an answer came, so long after its request."""
-        self._ttft.append((now, seconds / self._slo.ttft_of(prompt_tokens)))
+    def first_token(self, ratio: float, now: float) -> None:
+        """The first token of an answer came, in this part of the time promised for it."""
+        self._ttft.append((now, ratio))
 
-    def answered(self, tokens: int, seconds: float, now: float) -> None:
-        """An answer of so many tokens is complete, so long after its first one."""
-        if tokens > 1:
-            self._tpot.append((now, seconds / (tokens - 1) / self._slo.tpot_s))
+    def answered(self, ratio: float, now: float) -> None:
+        """An answer is complete, whose tokens took this part of the time promised for each."""
+        self._tpot.append((now, ratio))
 
     # --- the window now ---------------------------------------------------------------------------
 
@@ -166,7 +177,14 @@ class Signals:
         if not total.read:
             return self._last
         new, cached = (s / (total.divided or 1) for s in (total.new, total.cached))
-        return Mix(total.prompt / total.read, total.answer / total.read, new, cached)
+        return Mix(
+            total.prompt / total.read,
+            total.answer / total.read,
+            new,
+            cached,
+            total.read / total.ttft_strictness,
+            total.read / total.tpot_strictness,
+        )
 
     def _lately(self, samples: deque[tuple[float, float]], now: float) -> tuple[float, ...]:
         since = now - self._slo.window_s
@@ -194,6 +212,8 @@ class Signals:
             sum(part.divided for part in inside),
             sum(part.new for part in inside),
             sum(part.cached for part in inside),
+            sum(part.ttft_strictness for part in inside),
+            sum(part.tpot_strictness for part in inside),
         )
 
     def _over_s(self, now: float) -> float:

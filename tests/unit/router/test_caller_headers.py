@@ -11,6 +11,8 @@ from router.caller_headers import caller_of
 from router.policy.tenants import Priority
 from tests.unit.router.fakes import refused
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
 
 @pytest.mark.parametrize(
     ("headers", "caller"),
@@ -20,6 +22,20 @@ from tests.unit.router.fakes import refused
         ({"x-baton-tenant": "a", "x-baton-priority": "Low"}, Caller("a", Priority.LOW)),
         ({"x-baton-priority": "normal"}, Caller(priority=Priority.NORMAL)),
         ({"x-baton-timeout-s": "2.5"}, Caller(timeout_s=2.5)),
+        ({"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, Caller(trace_id=TRACE)),
+        ({"traceparent": f"cc-{TRACE}-b7ad6b7169203331-01-more"}, Caller(trace_id=TRACE)),
+        *(
+            ({"traceparent": text}, ANYBODY)
+            for text in (
+                "",
+                TRACE,
+                f"ff-{TRACE}-b7ad6b7169203331-01",
+                f"00-{'0' * 32}-b7ad6b7169203331-01",
+                f"00-{TRACE}-{'0' * 16}-01",
+                f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+                f"00-{TRACE}-b7ad6b7169203331-01\n",
+            )
+        ),
     ],
 )
 def test_what_the_headers_say(headers: dict[str, str], caller: Caller) -> None:

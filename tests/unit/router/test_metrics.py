@@ -31,11 +31,14 @@ def test_refusals_choices_and_first_tokens_are_counted() -> None:
     metrics = RouterMetrics()
     metrics.refused(Reason.QUEUE_FULL)
     metrics.chose(ChoiceReason.SHORT_PROMPT)
-    metrics.first_token(0.2)
+    metrics.first_token(0.2, "batch")
+    metrics.answered(0.03)
     metrics.broke()
     assert sample(metrics, "baton_refusals_total", reason="queue_full") == 1
     assert sample(metrics, "baton_choices_total", reason="short_prompt") == 1
-    assert sample(metrics, "baton_time_to_first_token_seconds_count") == 1
+    by_class = {"class": "batch"}
+    assert sample(metrics, "baton_time_to_first_token_seconds_count", **by_class) == 1
+    assert sample(metrics, "baton_tpot_seconds_sum") == 0.03
     assert sample(metrics, "baton_router_faults_total") == 1
 
 

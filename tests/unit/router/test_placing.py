@@ -32,7 +32,7 @@ async def test_a_stream_goes_on_where_it_was() -> None:
     scene.clock.advance(0.25)
     scene.frame(other, prefilled=["r.1.d"])
     assert scene.sample("baton_resume_pause_seconds_sum") == pytest.approx(0.25)
-    assert scene.sample("baton_time_to_first_token_seconds_count") == 1
+    assert scene.sample("baton_time_to_first_token_seconds_count", **{"class": "default"}) == 1
     assert scene.sample("baton_retries_total", reason="worker_lost") == 1
     assert scene.front.failed == []
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baton.ids import RequestId
-from baton.settings.router import SloSettings
+from baton.settings import Settings, SloSettings
 from baton.signals import SAMPLES_MAX
+from router.caller import Caller
 from router.ports import EngineRequest
 from router.signals import PARTS, Signals
 
@@ -22,7 +25,7 @@ def request(name: str = "r", prompt: int = 1000, answer: int = 100) -> EngineReq
 
 
 def signals() -> Signals:
-    return Signals(SLO, BEGAN)
+    return Signals(Settings(slo=SLO), BEGAN)
 
 
 def filled(seconds: list[float]) -> Signals:
@@ -87,13 +90,29 @@ def test_demand_that_nobody_ever_read_is_demand() -> None:
     assert one.traffic(BEGAN).mix is None
 
 
-def test_promises_are_those_of_the_request() -> None:
+def test_what_was_kept_is_forgotten_in_time() -> None:
     one = signals()
-    one.first_token(1000, 1.5, BEGAN)
-    one.answered(11, 2.0, BEGAN + 30)
-    one.answered(1, 0.0, BEGAN + 30)
+    one.first_token(0.5, BEGAN)
+    one.answered(2.0, BEGAN + 30)
     assert attained(one, BEGAN + 30) == ((0.5,), (2.0,))
     assert attained(one, BEGAN + 61) == ((), (2.0,))
+
+
+def test_the_mean_promise_is_that_of_the_classes_that_came() -> None:
+    settings = {
+        "slo": {**SLO.model_dump(), "classes": {"batch": {"ttft_s": 11.0, "tpot_s": 0.4}}},
+        "admission": {"tenants": {"b": {"slo_class": "batch"}}},
+    }
+    one = Signals(Settings.model_validate(settings), BEGAN)
+    one.came(request(), BEGAN)
+    mix = one.traffic(BEGAN).mix
+    assert mix is not None
+    assert (mix.ttft_stretch, mix.tpot_stretch) == (1.0, 1.0)
+    one.came(dataclasses.replace(request(), caller=Caller("b")), BEGAN)
+    mix = one.traffic(BEGAN).mix
+    assert mix is not None
+    # Twelve seconds are four times those of everybody else.
+    assert (mix.ttft_stretch, mix.tpot_stretch) == (1.6, pytest.approx(1.6))
 
 
 def test_a_clock_that_jumps_back_loses_nothing() -> None:
@@ -126,7 +145,7 @@ def test_memory_is_bounded(steps: list[tuple[float, int]]) -> None:
             one.came(request(str(now)), now)
             one.unread(kind, now)
             one.planned(RequestId(str(kind)), 1, 1)
-            one.first_token(kind, 1.0, now)
-            one.answered(kind, 1.0, now)
+            one.first_token(1.0, now)
+            one.answered(1.0, now)
     assert len(one._parts) <= PARTS
     assert max(map(len, attained(one, now))) <= SAMPLES_MAX

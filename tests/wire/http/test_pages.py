@@ -47,13 +47,22 @@ async def test_unknown_route(house: House):
 async def test_pages(house: House):
     assert (await house.client.get("/health")).json() == {"status": "ok"}
     assert (await house.client.get("/ready")).status_code == 200
-    assert "baton_test 7.0" in (await house.client.get("/metrics")).text
+    metrics = await house.client.get("/metrics")
+    assert "baton_test 7.0" in metrics.text
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert (await house.client.get("/status")).json() == {"workers": 2}
     assert (await house.client.get("/story/known/1")).text == "told"
     assert (await house.client.get("/story/unknown")).status_code == 404
     assert (await house.client.get("/explain/known")).json() == {"plans": [{"line": "to p"}]}
     assert (await house.client.get("/explain/other")).status_code == 404
     assert (await house.client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_scraper_that_knows_openmetrics_gets_it(house: House):
+    accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3,*/*;q=0.2"
+    answer = await house.client.get("/metrics", headers={"accept": accept})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.text.endswith("# EOF\n")
 
 
 async def test_a_client_that_asks_is_told_where_its_request_went(house: House):
