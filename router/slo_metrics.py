@@ -96,7 +96,7 @@ class SloMetrics:
         )
         self._by_tenant = counter(
             "tenant_slo_requests",
-            "The same by tenant, where both promises count.",
+            "Requests that were let in and have ended, by whether both promises were kept.",
             "tenant",
             "met",
         )
