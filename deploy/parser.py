@@ -54,6 +54,7 @@ SHORTCUTS = {
     "host": "router.host",
     "port": "router.port",
     "device": "engine.device",
+    "log_format": "log.format",
 }
 
 
@@ -112,6 +113,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address that clients reach (default: loopback only)")
     parser.add_argument("--port", type=int, help="HTTP port; 0 = any free one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where engines compute")
+    parser.add_argument("--log-format", choices=("text", "json"), help="how events are logged")
 
 
 def _status(parser: argparse.ArgumentParser) -> None:

@@ -79,7 +79,8 @@ class RouterProcess:
     # -- called by the controller
 
     def start(self, door: str = "") -> None:
-        configure_logging(self._settings.log.level, self._settings.log.format)
+        log = self._settings.log
+        configure_logging(log.level, log.format, per_second=log.per_second)
         self._loop.start(lambda: self._start(door), self._failed)
 
     def progress(self) -> RouterProgress:

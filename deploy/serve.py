@@ -73,7 +73,8 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     `classes` replaces the real workers and routers, which need vLLM.
     """
     began_s = time.monotonic()
-    configure_logging(settings.log.level, settings.log.format)
+    log = settings.log
+    configure_logging(log.level, log.format, per_second=log.per_second)
     home = run_dir(settings.cluster.run_dir)
     home.prepare()
     earlier = home.read(settings.cluster.name)

@@ -87,7 +87,8 @@ class WorkerProcess:
     # -- called by the controller
 
     def start(self) -> None:
-        configure_logging(self._settings.log.level, self._settings.log.format)
+        log = self._settings.log
+        configure_logging(log.level, log.format, per_second=log.per_second)
         self._loop.start(self._start, self._set_error)
 
     def progress(self) -> StartProgress:

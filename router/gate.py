@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -17,6 +18,8 @@ from router.policy.types import Refusal
 from router.ports import EngineRequest
 from router.promises import Promises
 from router.signals import DEMAND, Signals
+
+_log = logging.getLogger(__name__)
 
 
 class Gate:
@@ -80,6 +83,7 @@ class Gate:
     def refused(self, reason: Reason, request: EngineRequest | int, now: float) -> None:
         """A request was not taken, whoever found out; or so many that nobody has read."""
         self._metrics.refused(reason)
+        _log.info("request refused", extra=_about(reason, request))
         if reason not in DEMAND:
             return
         if isinstance(request, int):
@@ -141,6 +145,13 @@ def _rules(settings: TenantSettings, parts: int) -> TenantRules:
         settings.tokens_per_minute / parts,
         -(-settings.concurrent_requests // parts),
     )
+
+
+def _about(reason: Reason, request: EngineRequest | int) -> dict[str, str]:
+    if isinstance(request, int):
+        return {"reason": reason.value}
+    tenant = request.caller.tenant
+    return {"reason": reason.value, "request_id": request.request_id, "tenant": tenant}
 
 
 def _row(account: Account) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Heart:
         peer = self._registry.get(worker_id)
         if peer is not None:
             self._metrics.link_lost(peer.info.role)
-            _log.warning("lost worker %s: %s", worker_id, why)
+            _log.warning("lost a worker", extra={"worker": worker_id, "cause": why})
             self._lose(peer, why)
 
     def tick(self, now: float) -> None:
@@ -296,7 +296,7 @@ class Heart:
         try:
             one.state, commands = flow.step(before, event)
         except events.FAULTS:
-            _log.exception("fault in the life of request %s", one.request.request_id)
+            _log.exception("fault in a request", extra={"request_id": one.request.request_id})
             self._metrics.broke()
             broke = life.Broke(cause=event.cause, at_s=event.at_s)
             one.state, commands = flow.step(before, broke)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from router.planning import Kept, Planner, Refused, Word
 from router.ports import EngineRequest
 from router.retries import RetryBudget
 
+_log = logging.getLogger(__name__)
 _COMES_BACK = frozenset({Reason.STARTING, Reason.WORKER_FULL})
 
 
@@ -45,6 +47,8 @@ class Placing:
             self._metrics.retried("over_budget")
             return [Refused(request_id, _error(command))]
         self._metrics.retried(command.reason.value)
+        about = {"request_id": request_id, "worker": command.worker_id, "cause": command.message}
+        _log.info("request placed again", extra={**about, "reason": command.reason.value})
         one.sent = tuple(sent)
         return self._place(_Waiting(one, command), now)
 

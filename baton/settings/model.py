@@ -243,6 +243,12 @@ class LogSettings(Section):
     format: Literal["text", "json"] = Field(
         "text", description="text = lines for people, json = one object per line for machines."
     )
+    per_second: int = Field(
+        20,
+        ge=0,
+        description="Most events of one kind that a process logs in a second; the next one says "
+        "how many were left out. 0 = all are logged.",
+    )
 
 
 class Settings(Section):

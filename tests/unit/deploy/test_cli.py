@@ -42,6 +42,7 @@ def test_options_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr("deploy.serve.serve", lambda settings: seen.append(settings) or 0)
     words = ["serve", "--model", str(tmp_path), "--prefill", "2", "--decode", "3", "--port", "0"]
     words += ["--routers", "2", "--host", "127.0.0.2", "--device", "cpu", "--set", "model.seed=7"]
+    words += ["--log-format", "json"]
     assert cli.main(words) == 0
     (settings,) = seen
     assert settings.model.path == str(tmp_path)
@@ -50,6 +51,7 @@ def test_options_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         2, "127.0.0.2", 0,
     )  # fmt: skip
     assert (settings.engine.device, settings.model.seed) == ("cpu", 7)
+    assert settings.log.format == "json"
 
 
 def test_every_shortcut_names_a_setting() -> None:

@@ -7,6 +7,7 @@ import logging
 import pytest
 from prometheus_client import openmetrics
 
+from baton.errors import BatonError
 from baton.settings import Settings
 from router.caller import Caller
 from router.policy.tenants import Priority
@@ -143,3 +144,17 @@ def test_each_end_is_one_event_with_its_cause(
     assert (badly["levelname"], badly["reason"]) == ("WARNING", "worker_lost")
     assert (badly["request_id"], badly["worker"], badly["tenant"]) == ("b", "d", "default")
     assert "gone" in badly["cause"]
+
+
+def test_refusals_and_further_attempts_are_events(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.submit("a", **prompt(1))
+    with pytest.raises(BatonError):
+        scene.submit("a", **prompt(1))
+    scene.lose("d")
+    told = {record.getMessage(): record.__dict__ for record in caplog.records}
+    assert told["request refused"]["reason"] == "duplicate_id"
+    again = told["request placed again"]
+    assert (again["request_id"], again["worker"], again["reason"]) == ("a", "d", "worker_lost")
+    assert (told["lost a worker"]["worker"], told["lost a worker"]["cause"]) == ("d", "gone")

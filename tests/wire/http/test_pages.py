@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
@@ -109,3 +110,12 @@ async def test_the_workers_limit_the_prompt(house: House):
         assert house.front.model_config.max_model_len == 16
     finally:
         house.front.model_config.max_model_len = before
+
+
+async def test_what_clients_write_is_not_logged(house: House, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.DEBUG):
+        body = {"model": "demo", "prompt": "a-secret-word", "max_tokens": 4}
+        assert (await house.client.post("/v1/completions", json=body)).status_code == 200
+        wrong = {**body, "max_tokens": -1}
+        assert (await house.client.post("/v1/completions", json=wrong)).status_code == 400
+    assert "a-secret-word" not in caplog.text
