@@ -74,17 +74,17 @@ def ask(url: str, question: Question, on_text: Callable[[str], None]) -> Answer:
         raise BatonError(Reason.NO_WORKER, f"nothing answers at {url}: {what}") from error
 
 
-def get_json(url: str, path: str) -> tuple[int, Any]:
+def get_json(url: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
     """Status and JSON of one page. Raises BatonError as `ask` does."""
-    status, text = get_text(url, path)
+    status, text = get_text(url, path, headers)
     return status, _json(text)
 
 
-def get_text(url: str, path: str) -> tuple[int, str]:
+def get_text(url: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Status and text of one page. Raises BatonError as `ask` does."""
     try:
         with _client(url) as client:
-            answer = client.get(path, timeout=_CONNECT_TIMEOUT_S)
+            answer = client.get(path, headers=headers, timeout=_CONNECT_TIMEOUT_S)
             return answer.status_code, answer.text
     except httpx.HTTPError as error:
         raise BatonError(Reason.NO_WORKER, f"nothing answers at {url}: {error}") from error

@@ -23,6 +23,7 @@ _HINTS = {
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": commands.serve,
     "status": commands.status,
+    "top": commands.top,
     "ask": commands.ask,
     "explain": commands.explain,
     "story": commands.story,

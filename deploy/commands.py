@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings import Settings, load, process_environ
 from baton.settings import commands as settings_commands
 from cluster.processes import Process
+from deploy import top as screen
 from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
 from deploy.drain import Patience, everybody
@@ -64,6 +66,21 @@ def status(args: argparse.Namespace) -> int:
     _, page = get_json(url, "/status")
     _show_page(url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
     return 0 if ready == 200 else 1
+
+
+def top(args: argparse.Namespace) -> int:
+    """`baton top`: the live page in a terminal."""
+    url, key, console = _url(args), process_environ().get("VLLM_API_KEY"), Console()
+
+    def ask() -> screen.Page:
+        return screen.fetch(url, key)
+
+    if args.once:
+        screen.once(ask, console)
+        return 0
+    with screen.keys() as leave, suppress(KeyboardInterrupt):
+        screen.watch(ask, console, args.interval, leave)
+    return 0
 
 
 def explain(args: argparse.Namespace) -> int:

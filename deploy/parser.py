@@ -16,6 +16,11 @@ _ASK = """examples:
   baton ask --chat "Who are you?" --temperature 0
   baton ask "Hello" --url http://127.0.0.1:9000 --json
 """
+_TOP = """examples:
+  baton top                               until q or Ctrl-C
+  baton top --once                        one frame, for a log or over ssh
+  baton top --url http://10.0.0.7:8000 --interval 5
+"""
 _EXPLAIN = """examples:
   baton explain cmpl-4f1c0a2b             the id in an answer, or a part of it
   baton explain 4f1c0a2b --json
@@ -45,6 +50,7 @@ _TRANSPORT = """examples:
   baton transport test --size 2097152 --json
 """
 
+_INTERVAL_S = (0.2, 3600.0)
 # Options of `serve` that are short for a setting.
 SHORTCUTS = {
     "model": "model.path",
@@ -68,6 +74,7 @@ def build() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _serve(_add(commands, "serve", "start a cluster here and keep it until Ctrl-C", _SERVE))
     _status(_add(commands, "status", "show what runs"))
+    _top(_add(commands, "top", "watch the cluster live: the page at /ui in a terminal", _TOP))
     _ask(_add(commands, "ask", "send one prompt to a running cluster", _ASK))
     _explain(_add(commands, "explain", "say why a request went where it went", _EXPLAIN))
     _story(_add(commands, "story", "tell the life of a request, step by step", _STORY))
@@ -120,6 +127,15 @@ def _status(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
     _add_url(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _top(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    _add_url(parser)
+    parser.add_argument("--once", action="store_true", help="print one frame and leave")
+    parser.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="SECONDS", help="default: 1"
+    )
 
 
 def _ask(parser: argparse.ArgumentParser) -> None:
@@ -191,6 +207,17 @@ def _transport(commands: Any) -> None:
         "--device", choices=("auto", "cpu", "cuda"), help="where the KV is (engine.device)"
     )
     test.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _INTERVAL_S[0] <= seconds <= _INTERVAL_S[1]:
+        low, high = _INTERVAL_S
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
+    return seconds
 
 
 def _count(text: str) -> int:

@@ -40,6 +40,7 @@ from router.heart import Heart
 from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
+from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
 
 _log = logging.getLogger("baton.router")
@@ -66,6 +67,7 @@ class RouterProcess:
         self._error: Mapping[str, str] | None = None
         self._heart: Heart | None = None
         self._http: HttpServer | None = None
+        self._board: Board | None = None
         self._limit_model: Any = None
         self._view: ClusterView | None = None
         self._routers: Sequence[RouterRow] = ()
@@ -148,6 +150,8 @@ class RouterProcess:
         )
         app = await self._build(self._heart, metrics)
         self._heart.start()
+        if self._board is not None:
+            self._board.start()
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
         self._http = await self._serve(app, sock)
         host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
@@ -176,8 +180,26 @@ class RouterProcess:
             story=heart.story,
             explain=heart.explain,
             registry=metrics.registry,
+            board=self._live_page(heart, metrics),
         )
         return await build_http_app(front, args, self._settings, pages)
+
+    def _live_page(self, heart: Heart, metrics: RouterMetrics) -> Board | None:
+        settings = self._settings
+        if not settings.router.ui:
+            return None
+        sources = Sources(
+            metrics.registry,
+            self._status_page,
+            heart.signals,
+            heart.window.latest,
+            heart.story,
+            heart.explain,
+            heart.window.find,
+        )
+        name = settings.model.served_name or model_path(settings).name
+        self._board = Board(sources, settings.slo, name, MonotonicClock())
+        return self._board
 
     async def _meet_workers(self, heart: Heart, most_s: float) -> None:
         """Connects to those that are there: the first client is not to find nobody."""
@@ -241,6 +263,8 @@ class RouterProcess:
     async def _stop(self, timeout_s: float) -> None:
         if self._http is not None:
             await self._http.stop(timeout_s)
+        if self._board is not None:
+            await self._board.aclose()
         if self._heart is not None:
             await self._heart.aclose()
 

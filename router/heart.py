@@ -67,7 +67,7 @@ class Heart:
         self._placing = Placing(planner, retries, metrics)
         parts = (self._registry, self._ledger, planner, self._gate)
         self.door = Door(settings, clock, *parts)
-        self._window = Window(identity.router_id, self.door, *parts)
+        self.window = Window(identity.router_id, self.door, *parts)
         self._measuring = Measuring(settings, signals, *parts)
         splits = self._ledger.splits
         collectors.register(
@@ -191,7 +191,7 @@ class Heart:
 
     def status(self) -> dict[str, Any]:
         """The router now, in what JSON can hold. Ages in seconds."""
-        return self._window.status(self._clock.now(), self._viewed_at)
+        return self.window.status(self._clock.now(), self._viewed_at)
 
     def signals(self) -> RouterSignals:
         """What it measured for scaling, a moment ago; any thread may ask."""

@@ -36,6 +36,8 @@ from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
 from router.http_handlers import guard_handlers
 from router.ports import HeartPort
+from router.ui.board import Board
+from router.ui.routes import ui_routes
 
 OPEN_ROUTES = frozenset(
     {
@@ -99,6 +101,8 @@ class Pages:
     story: Callable[[str], str | None]
     explain: Explain
     registry: CollectorRegistry
+    board: Board | None = None
+    """The live page; None = there is none."""
 
 
 def front_args(settings: Settings, model_path: Path) -> Namespace:
@@ -172,7 +176,8 @@ async def build_http_app(
     app: FastAPI = build_app(args, ("generate",), front.model_config)
     await init_app_state(front, app.state, args, ("generate",))
     guard_handlers(app.state)
-    app.router.routes[:] = [*_own_routes(pages), *_sorted_out(app.router.routes)]
+    own = [*_own_routes(pages), *_live_page(app, settings, pages)]
+    app.router.routes[:] = [*own, *_sorted_out(app.router.routes)]
     _set_middleware(app, settings, pages)
     app.exception_handler(FrontError)(_answer_front_error)
     app.exception_handler(BatonError)(_answer_error)
@@ -241,6 +246,15 @@ def _own_routes(pages: Pages) -> list[Route]:
         Route("/story/{request_id:path}", story),
         Route("/explain/{request_id:path}", explain),
     ]
+
+
+def _live_page(app: FastAPI, settings: Settings, pages: Pages) -> list[Route]:
+    if pages.board is None or not settings.router.ui:
+        return []
+    checks = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
+    guards = [AuthenticationMiddleware(app, *m.args, **m.kwargs) for m in checks]
+    # vLLM's check looks at its own paths only: the same keys are asked for here.
+    return ui_routes(pages.board, lambda headers: all(g.verify_token(headers) for g in guards))
 
 
 def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:

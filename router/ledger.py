@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from baton.clock import Deadline
@@ -185,6 +186,17 @@ class Ledger:
     def explain(self, text: str) -> list[dict[str, Any]]:
         """Each plan made for those requests, with what is known of why, in what JSON can hold."""
         return [row for state in self._named(text) for row in _explained(state)]
+
+    def latest(self, most: int) -> list[FlowState]:
+        """So many requests at most: those inside that came last, and those that ended last."""
+        lives = [one.state for one in list(self._lives.values())[-most:]]
+        ended = islice(reversed(self._stories.values()), most - len(lives))
+        return [*lives, *ended]
+
+    def find(self, text: str) -> FlowState | None:
+        """The youngest request that `story` would tell of."""
+        found = self._named(text)
+        return found[-1] if found else None
 
     def _named(self, text: str) -> list[FlowState]:
         lives = {request_id: one.state for request_id, one in self._lives.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from baton.ids import RequestId, WorkerId
@@ -21,6 +21,7 @@ from router.wire import LinkPort
 
 _log = logging.getLogger(__name__)
 _COMING = (WorkerState.STARTING, WorkerState.WARMING)
+_LOAD = tuple(one.name for one in fields(WorkerLoad))
 _LINKED = (WorkerState.READY, WorkerState.DRAINING)
 
 
@@ -112,7 +113,7 @@ class Peer:
             "frame_age_s": None if self.heard_at is None else now - self.heard_at,
             "answering_legs": len(self.answering),
             "prefill_legs": len(self.prefilling),
-            "load": asdict(self.load),
+            "load": {name: getattr(self.load, name) for name in _LOAD},
         }
 
     @property

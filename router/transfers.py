@@ -96,6 +96,7 @@ def transfer_row(report: pb.Transfer) -> dict[str, Any]:
         "fenced_blocks": report.fenced_blocks,
         "quarantined_blocks": report.quarantined_blocks,
         "accused": list(report.accused),
+        "gb_per_s": max(report.gb_per_s.values(), default=None),
     }
 
 

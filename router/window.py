@@ -8,6 +8,7 @@ from baton.ids import RouterId
 from router.door import Door
 from router.gate import Gate
 from router.ledger import Ledger
+from router.life import FlowState
 from router.planning import Planner
 from router.registry import Peer, Registry
 from router.transfers import transfer_row
@@ -31,6 +32,14 @@ class Window:
         self._ledger = ledger
         self._planner = planner
         self._gate = gate
+
+    def latest(self, most: int) -> list[FlowState]:
+        """See `Ledger.latest`."""
+        return self._ledger.latest(most)
+
+    def find(self, text: str) -> FlowState | None:
+        """See `Ledger.find`."""
+        return self._ledger.find(text)
 
     def status(self, now: float, viewed_at: float) -> dict[str, Any]:
         """The router now. Ages in seconds; `viewed_at`: when the cluster's view was renewed."""

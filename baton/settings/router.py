@@ -74,6 +74,10 @@ class RouterSettings(Section):
         "its requests go elsewhere. Workers speak at least four times a second. Half of it is "
         "enough to get no new requests.",
     )
+    ui: bool = Field(
+        True,
+        description="Whether the live page is served at /ui. It shows ids and figures, no prompts.",
+    )
     allow_origins: tuple[str, ...] = Field(
         (),
         strict=False,
