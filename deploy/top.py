@@ -130,13 +130,14 @@ def _findings(page: Page) -> list[Text]:
 
 
 def _latency(page: Page) -> Table:
-    slo, kept = page["slo"], page["attainment"][0]
+    slo = page["slo"]
     table = _table("", ">p50", ">p90", ">p99", ">promise", ">kept", "p90, last minutes")
     for name, promise in (("ttft", slo["ttft_s"]), ("tpot", slo["tpot_s"])):
         now, past = page["latency"][name], page["chart"][name]["p90"]
         figures = [seconds(now[p]) for p in ("p50", "p90", "p99")]
-        low = kept[name] is not None and kept[name] < slo["percentile"]
-        share = Text(percent(kept[name]), style="red" if low else "")
+        kept = min((r[name] for r in page["attainment"] if r[name] is not None), default=None)
+        low = kept is not None and kept < slo["percentile"]
+        share = Text(percent(kept), style="red" if low else "")
         table.add_row(name.upper(), *figures, seconds(promise), share, spark(past, promise))
     return table
 

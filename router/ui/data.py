@@ -22,6 +22,7 @@ from router.ui.history import RATE_S, STEP_S, WINDOW_S, Latency, Point
 WORKERS_MAX = 256
 """Workers beyond it are counted in their pools, and not listed."""
 _DIGITS = 4
+_ATTAINED_OVER = "5m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,17 @@ def data(view: View) -> dict[str, Any]:
 def attainment(view: View) -> list[dict[str, Any]]:
     """Who is served within the promises: the share of requests, None where none was measured.
 
-    One row for each class of requests that is told apart; all of them together for now.
+    One row for each class of requests that the metrics tell apart, else all of them together.
     """
-    ttft, tpot = view.signals.prefill.attained, view.signals.decode.attained
-    return [
-        {
-            "name": "all requests",
-            "ttft": _kept(ttft),
-            "tpot": _kept(tpot),
-            "requests": len(ttft),
-            "window_s": view.slo.window_s,
-        }
-    ]
+    classes: dict[str, dict[str, Any]] = {}
+    for labels, kept in view.found.samples.get(figures.ATTAINED, ()):
+        if labels.get("window") == _ATTAINED_OVER and kept == kept:  # noqa: PLR0124 (NaN)
+            name = labels.get("class", "")
+            row = classes.setdefault(name, {"name": name, "ttft": None, "tpot": None})
+            row[labels.get("promise", "")] = kept
+    signals = view.signals
+    both = {"ttft": _kept(signals.prefill.attained), "tpot": _kept(signals.decode.attained)}
+    return list(classes.values()) or [{"name": "all requests", **both}]
 
 
 def _kept(ratios: Sequence[float]) -> float | None:

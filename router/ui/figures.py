@@ -20,6 +20,7 @@ PREFILL_CHOICES = "baton_prefill_choices_total"
 DECODE_CHOICES = "baton_decode_choices_total"
 MOVED = "baton_rebalanced_requests_total"
 RETRIES = "baton_retries_total"
+ATTAINED = "baton_slo_attainment_ratio"
 COUNTED = (TTFT, TPOT, REQUESTS, REFUSALS)
 """What history is made of."""
 SHOWN = (
@@ -31,6 +32,7 @@ SHOWN = (
     DECODE_CHOICES,
     MOVED,
     RETRIES,
+    ATTAINED,
 )
 
 Sample = tuple[Mapping[str, str], float]
@@ -99,12 +101,13 @@ class Figures:
         return {word: value for word, value in ordered if value > 0}
 
     def buckets(self, name: str) -> Buckets:
-        """A histogram, summed over its labels."""
-        counts: dict[float, float] = {}
+        """A histogram, the sum over all its other labels."""
+        found: dict[float, float] = {}
         for labels, value in self.samples.get(name, ()):
             bound = float(labels["le"])
-            counts[bound] = counts.get(bound, 0.0) + value
-        return Buckets(tuple(sorted(counts)), tuple(counts[bound] for bound in sorted(counts)))
+            found[bound] = found.get(bound, 0.0) + value
+        rows = sorted(found.items())
+        return Buckets(tuple(bound for bound, _ in rows), tuple(value for _, value in rows))
 
 
 def read(registry: CollectorRegistry, names: Iterable[str]) -> Figures:

@@ -20,7 +20,8 @@ export function attention(data) {
 
 export function tiles(data) {
   const { requests, latency, slo } = data;
-  const all = data.attainment[0] ?? { ttft: null, tpot: null };
+  const worst = (name) => Math.min(...data.attainment.map((row) => row[name]).filter((kept) => kept !== null));
+  const all = { ttft: known(worst("ttft")), tpot: known(worst("tpot")) };
   const [low, aim] = [(kept) => (kept !== null && kept < slo.percentile ? "bad" : ""), share(slo.percentile)];
   const promise = `promise ${seconds(slo.ttft_s)} + ${seconds(slo.ttft_s_per_1000_tokens)} per 1,000 tokens`;
   const failed = requests.failed_per_s > 0 ? `${rate(requests.failed_per_s)} failed a second` : "none failed lately";
@@ -35,6 +36,8 @@ export function tiles(data) {
   text($("ttft-sub"), `${promise} of the prompt`);
   text($("tpot-sub"), `promise ${seconds(slo.tpot_s)} for each token after the first`);
 }
+
+const known = (kept) => (Number.isFinite(kept) ? kept : null);
 
 function show(rows) {
   const make = ([title]) => el("div", { class: "tile" }, el("h3", {}, title), el("p", { class: "value" }, el("span"), el("small")), el("p", { class: "sub" }));

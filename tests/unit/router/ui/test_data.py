@@ -104,7 +104,25 @@ def test_it_is_bounded(scene: Scene) -> None:
 def test_a_promise_is_kept_up_to_its_very_end(scene: Scene, ratios, kept) -> None:
     signals = replace(EMPTY, prefill=PoolSignals(attained=ratios))
     (row,) = attainment(view(scene, signals=signals))
-    assert (row["ttft"], row["tpot"], row["requests"]) == (kept, None, len(ratios))
+    assert row == {"name": "all requests", "ttft": kept, "tpot": None}
+
+
+def test_classes_that_the_metrics_tell_apart_have_a_row_each(scene: Scene) -> None:
+    def sample(name: str, promise: str, window: str, kept: float):
+        return {"model": "m", "class": name, "promise": promise, "window": window}, kept
+
+    rows = [
+        sample("gold", "ttft", "5m", 0.9),
+        sample("gold", "tpot", "5m", 0.8),
+        sample("gold", "ttft", "1h", 0.1),
+        sample("other", "ttft", "5m", float("nan")),
+        sample("free", "ttft", "5m", 0.5),
+    ]
+    found = figures.Figures({figures.ATTAINED: rows})
+    assert attainment(view(scene, found=found)) == [
+        {"name": "gold", "ttft": 0.9, "tpot": 0.8},
+        {"name": "free", "ttft": 0.5, "tpot": None},
+    ]
 
 
 def test_the_last_column_of_the_chart_is_now(scene: Scene) -> None:

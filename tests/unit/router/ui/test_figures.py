@@ -50,3 +50,8 @@ def test_what_is_read_is_what_was_counted() -> None:
     assert list(found.by("a_total", "reason").items()) == [("x", 4), ("y", 2)]
     assert found.buckets("t_seconds_bucket") == Buckets((0.1, 1, INF), (1, 2, 2))
     assert (found.total("b_total"), Figures().by("b_total", "reason")) == (0, {})
+
+
+def test_a_histogram_with_labels_is_the_sum_over_them() -> None:
+    rows = [({"class": c, "le": le}, n) for c in "ab" for le, n in (("+Inf", 3.0), ("0.5", 1.0))]
+    assert Figures({"t": rows}).buckets("t") == Buckets((0.5, INF), (2, 6))
