@@ -196,6 +196,7 @@ class RouterProcess:
             heart.story,
             heart.explain,
             heart.window.find,
+            heart.window.split,
         )
         name = settings.model.served_name or model_path(settings).name
         self._board = Board(sources, settings.slo, name, MonotonicClock())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from baton.ids import RouterId
+from baton.ids import RequestId, RouterId
 from router.door import Door
 from router.gate import Gate
 from router.ledger import Ledger
 from router.life import FlowState
 from router.planning import Planner
 from router.registry import Peer, Registry
+from router.split import Split
 from router.transfers import transfer_row
 
 
@@ -40,6 +41,10 @@ class Window:
     def find(self, text: str) -> FlowState | None:
         """See `Ledger.find`."""
         return self._ledger.find(text)
+
+    def split(self, request_id: RequestId) -> Split | None:
+        """See `Ledger.split`."""
+        return self._ledger.split(request_id)
 
     def status(self, now: float, viewed_at: float) -> dict[str, Any]:
         """The router now. Ages in seconds; `viewed_at`: when the cluster's view was renewed."""

@@ -16,14 +16,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from baton.clock import Clock
+from baton.ids import RequestId
 from baton.settings.router import SloSettings
 from baton.signals import RouterSignals
 from baton.tasks import Tasks
 from router.life import FlowState
+from router.split import Split
 from router.ui import figures, requests
 from router.ui.data import View, data
 from router.ui.history import STEP_S, History, totals_of
-from router.ui.requests import Parts
 
 FRESH_S = 0.5
 RECENT_MAX = 40
@@ -41,8 +42,7 @@ class Sources:
     story: Callable[[str], str | None]
     explain: Callable[[str], Sequence[Mapping[str, Any]]]
     find: Callable[[str], FlowState | None]
-    split: Callable[[str], Parts | None] = lambda _: None
-    """Seconds of its time to first token by part; None = only what the flow's events tell."""
+    split: Callable[[RequestId], Split | None]
 
 
 class Board:
@@ -85,13 +85,11 @@ class Board:
         state = self._sources.find(request_id)
         if state is None or not state.log:
             return None
-        split = self._sources.split(state.request_id)
         return {
             **requests.row(state, self._clock.now()),
             "story": self._sources.story(state.request_id),
             "plans": list(self._sources.explain(state.request_id)),
-            "parts": dict(requests.parts(state) if split is None else split),
-            "measured_by": "router" if split is None else "split",
+            "parts": requests.parts(self._sources.split(state.request_id)),
         }
 
     def note(self) -> None:

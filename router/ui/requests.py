@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from router.life import Entry, Event, Fail, FlowState, Planned, Prefilled, TokensCame
+from router.life import Entry, Event, Fail, FlowState, Planned, TokensCame
 from router.policy.types import Plan
-
-Parts = Mapping[str, float]
+from router.split import Part, Split
 
 
 def rows(states: Iterable[FlowState], now: float) -> list[dict[str, Any]]:
@@ -36,25 +35,9 @@ def row(state: FlowState, now: float) -> dict[str, Any]:
     }
 
 
-def parts(state: FlowState) -> dict[str, float]:
-    """Where the time to its first token went, as far as the router's own events tell.
-
-    Seconds by part, in their order; they add up to the row's `ttft_s`. Empty before a first token.
-    """
-    first = _first(state, TokensCame)
-    if first is None:
-        return {}
-    early = [entry.event for entry in state.log if entry.event.at_s <= first]
-    edges = [state.log[0].event.at_s]
-    names = []
-    for name, kind in (("admission_queue", Planned), ("prefill", Prefilled)):
-        found = [event.at_s for event in early if isinstance(event, kind)]
-        if found and found[-1] >= edges[-1]:
-            names.append(name)
-            edges.append(found[-1])
-    names.append("handoff_and_first_token" if "prefill" in names else "prefill_and_first_token")
-    edges.append(first)
-    return {name: edges[i + 1] - edges[i] for i, name in enumerate(names)}
+def parts(split: Split | None) -> dict[str, float]:
+    """Seconds of the time to its first token by part, in their order; empty before that token."""
+    return {} if split is None else {part.value: split.seconds(part) for part in Part}
 
 
 def _plan(state: FlowState) -> Plan | None:

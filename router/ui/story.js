@@ -11,9 +11,6 @@ const PARTS = {
   decode_queue: "Decode queue",
   first_decode_step: "First decode step",
   delivery: "Delivery",
-  prefill: "Prefill, its queue included",
-  handoff_and_first_token: "From prefill to the first token",
-  prefill_and_first_token: "Prefill and first token on one worker",
 };
 
 export function showStory(found) {
@@ -57,7 +54,7 @@ function split(found) {
     const of = all > 0 ? `${((100 * s) / all).toFixed(0)} %` : "–";
     return el("tr", {}, el("th", { scope: "row" }, swatch, title(name)), el("td", { class: "n" }, seconds(s)), el("td", { class: "n" }, of));
   });
-  const caption = found.measured_by === "split" ? "Where the time to its first token went" : "Where the time to its first token went, as this router saw it";
+  const caption = "Where the time to its first token went";
   return [
     el("h3", {}, caption),
     el("div", { class: "split", role: "img", "aria-label": words }, ...spans),

@@ -36,6 +36,7 @@ async def served(*, ui: bool = True, key: str = "") -> AsyncIterator[httpx.Async
         lambda _: None,
         lambda _: [],
         lambda _: None,
+        lambda _: None,
     )
     board = Board(sources, settings.slo, "demo", ManualClock(1.0))
     knock = FakeHeart().knock

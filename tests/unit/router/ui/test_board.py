@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from baton.settings.router import SloSettings
+from router.split import Part
 from router.ui.board import FRESH_S, Board, Sources
 from router.ui.history import STEP_S
 from tests.unit.router.fakes import D, P, Scene
@@ -13,7 +14,7 @@ from tests.unit.router.fakes import D, P, Scene
 class Read:
     """A board of a scene's router that counts how often it is read."""
 
-    def __init__(self, scene: Scene, **more) -> None:
+    def __init__(self, scene: Scene) -> None:
         self.times = 0
         heart, window = scene.heart, scene.heart.window
 
@@ -23,7 +24,7 @@ class Read:
 
         sources = Sources(
             scene.metrics.registry, status, heart.signals, window.latest, heart.story,
-            heart.explain, window.find, **more,
+            heart.explain, window.find, window.split,
         )  # fmt: skip
         self.board = Board(sources, SloSettings(), "m", scene.clock, wall=lambda: 1e9)
 
@@ -45,7 +46,7 @@ async def test_totals_are_noted_while_nobody_looks(scene: Scene) -> None:
         read.board.note()
         read.board.note()
         scene.clock.advance(STEP_S)
-        scene.metrics.first_token(0.1)
+        scene.metrics.first_token(0.1, "default")
     assert read.times == 0
     chart = json.loads(read.board.data())["chart"]
     assert chart["age_s"] == [15.0, 10.0, 5.0, 0.0]
@@ -60,14 +61,17 @@ async def test_one_request_with_its_story_and_its_split(scene: Scene) -> None:
     assert (found["id"], found["outcome"], found["parts"]) == ("cmpl-7-0", "prefilling", {})
     assert found["story"] == scene.heart.story("cmpl-7-0")
     assert [plan["decode"] for plan in found["plans"]] == ["d"]
-    assert found["measured_by"] == "router"
     assert board.request("other") is None
 
 
-async def test_a_split_that_was_measured_is_preferred(scene: Scene) -> None:
+async def test_the_split_is_shown_once_there_is_one(scene: Scene) -> None:
     scene.up(P, D)
     scene.submit("r")
-    parts = {"admission_queue": 0.1, "delivery": 0.2}
-    board = Read(scene, split={"r": parts}.get).board
-    assert board.request("r")["parts"] == parts
-    assert board.request("r")["measured_by"] == "split"
+    scene.clock.advance(0.25)
+    scene.frame("p", prefilled=["r.0.p"])
+    scene.clock.advance(0.5)
+    scene.frame("d", prefilled=["r.0.d"])
+    scene.frame("d", done="r.0.d")
+    found = Read(scene).board.request("r")
+    assert list(found["parts"]) == [part.value for part in Part]
+    assert sum(found["parts"].values()) == found["ttft_s"] == 0.75

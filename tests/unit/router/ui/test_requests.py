@@ -13,17 +13,12 @@ def told(scene: Scene, name: str) -> dict:
     return requests.row(state, scene.clock.now())
 
 
-def split(scene: Scene, name: str) -> dict:
-    return requests.parts(scene.heart.window.find(name))
-
-
 async def test_a_divided_request_from_its_coming_to_its_end(scene: Scene) -> None:
     scene.up(P, D)
     scene.submit("r")
     assert told(scene, "r")["outcome"] == "prefilling"
     scene.clock.advance(0.25)
     scene.frame("p", prefilled=["r.0.p"])
-    assert split(scene, "r") == {}
     scene.clock.advance(0.5)
     scene.frame("d", prefilled=["r.0.d"])
     scene.clock.advance(2.0)
@@ -33,18 +28,6 @@ async def test_a_divided_request_from_its_coming_to_its_end(scene: Scene) -> Non
     assert (row["outcome"], row["prefill"], row["decode"]) == ("finished", "p", "d")
     assert (row["ttft_s"], row["duration_s"], row["age_s"]) == (0.75, 2.75, 3.75)
     assert (row["attempts"], row["division"]) == (1, "disaggregated")
-    parts = split(scene, "r")
-    assert parts == {"admission_queue": 0.0, "prefill": 0.25, "handoff_and_first_token": 0.5}
-    assert sum(parts.values()) == row["ttft_s"]
-
-
-async def test_on_one_worker_there_is_no_handoff(scene: Scene) -> None:
-    scene.up(D)
-    scene.submit("r")
-    scene.clock.advance(0.5)
-    scene.frame("d", prefilled=["r.0.s"])
-    assert split(scene, "r") == {"admission_queue": 0.0, "prefill_and_first_token": 0.5}
-    assert told(scene, "r")["duration_s"] is None
 
 
 @pytest.mark.parametrize(
