@@ -86,6 +86,8 @@ class WorkerInfo:
     engine_started: int = 0
     """Start time of the engine process in clock ticks of its host; with `engine_pid` it names one
     process for as long as the host runs. 0 = unknown."""
+    metrics_address: str = ""
+    """host:port where the engine's metrics are; empty where they are not exported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class Front:
     incarnation: int = 0
     state: WorkerState = WorkerState.GONE
     url: str | None = None
+    metrics_address: str = ""
     detail: str = ""
     handle: Handle | None = None
     failures: int = 0
@@ -55,5 +56,12 @@ class Front:
         pid = None if self.handle is None else self.handle.pid
         restarts = max(0, self.incarnation - 1)
         return RouterRow(
-            self.router_id, self.state, self.url, self.detail, restarts, pid, self.replaced
+            self.router_id,
+            self.state,
+            self.url,
+            self.detail,
+            restarts,
+            pid,
+            self.replaced,
+            self.metrics_address,
         )

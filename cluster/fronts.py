@@ -260,7 +260,7 @@ class Fronts:
             self._succeed(front)
         overdue = self._time.now() - front.since > self._plan.limits.start_timeout_s
         if progress.ready_url is not None and front.state is WorkerState.STARTING:
-            front.url = progress.ready_url
+            front.url, front.metrics_address = progress.ready_url, progress.metrics_address
             self._enter(front, WorkerState.READY, "")
             await self._replace(front.before)
         elif front.state is WorkerState.STARTING and overdue:

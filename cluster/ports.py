@@ -7,13 +7,14 @@ through a `Handle`. All of them return quickly, and what they return crosses a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from baton.ids import RouterId, WorkerId
 from baton.messages import ClusterView, Role, WorkerInfo, WorkerState
 from baton.signals import RouterSignals
 from cluster.processes import Process
+from cluster.tally import ScalingFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class RouterProgress:
     """The newest version of the members that it was told; -1 = none yet."""
     digest: str = ""
     """`baton.ids.router_digest` of what it runs with."""
+    metrics_address: str = ""
+    """host:port where this router's metrics are, and no other one's; empty = not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class RouterRow:
     pid: int | None
     replaced: bool = False
     """Whether its successor has its place already, and it only serves its last clients."""
+    metrics_address: str = ""
+    """host:port where this router's metrics are, and no other one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class ScalingRow:
     """A sentence for each pool, by the last decision of the law."""
     lately: tuple[str, ...] = ()
     """The last changes, each with its time and reason."""
+    figures: ScalingFigures | None = field(default=None, compare=False)
+    """For metrics. They change all the time, which is no news to anybody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from cluster.scaling.law import decide
 from cluster.scaling.memory import Memory, from_json
 from cluster.sights import Heard, view_of
 from cluster.supervision import Wanted
+from cluster.tally import ScalingFigures, Tally
 
 _log = logging.getLogger(__name__)
 _KEPT_LINES = 10
@@ -73,13 +74,23 @@ class Scaler:
         self._due_at = 0.0
         self._began: dict[tuple[WorkerId, int], float] = {}
         self._startup_s = plan.rules.scaling.startup_s
+        self._tally = Tally(time.now())
 
     @property
     def row(self) -> ScalingRow:
         """What is wanted, and why, as people are shown it."""
         size = sizes(self._crew.wanted)
-        return ScalingRow(
-            self._mode, size[Role.PREFILL], size[Role.DECODE], self._why, self._lately
+        counts = size[Role.PREFILL], size[Role.DECODE]
+        return ScalingRow(self._mode, *counts, self._why, self._lately, self._figures(size))
+
+    def _figures(self, size: Mapping[Role, int]) -> ScalingFigures:
+        rules, tally = self._plan.rules, self._tally
+        prefill, decode = Role.PREFILL, Role.DECODE
+        return ScalingFigures(
+            tally.pool(prefill, rules.bounds(prefill), size[prefill] * rules.prefill_gpus),
+            tally.pool(decode, rules.bounds(decode), size[decode] * rules.decode_gpus),
+            tally.quiet_s(self._time.now()),
+            rules.scaling.gpu_budget,
         )
 
     async def step(self) -> None:
@@ -115,8 +126,12 @@ class Scaler:
                 text += f"{role.value}_max_workers, which is {most}"
                 raise BatonError(Reason.INVALID_REQUEST, text)
         self._mode, self._why = "manual", ()
-        counts = {**sizes(self._crew.wanted), **counts}
-        self._crew.scale(resized(self._crew.wanted, counts, self._moves(counts)))
+        before = sizes(self._crew.wanted)
+        counts = {**before, **counts}
+        moves = self._moves(counts)
+        self._crew.scale(resized(self._crew.wanted, counts, moves))
+        self._tally.ordered(self._time.now())
+        self._tally.resized(before, counts, moves)
         self._note("set by hand")
         self._tasks.spawn(self.save(), "save")
         return self.row
@@ -187,12 +202,14 @@ class Scaler:
         decision = decide(view, self._memory, self._wall(), rules)
         self._memory = decision.memory
         self._why = tuple(why.text for why in decision.why)
+        self._tally.decided(decision.why, self._time.now())
         self._carry_out(decision)
         await self.save()
 
     def _faulted(self, fault: TaskFault) -> None:
         # Whatever it is: pools that stay as they are serve on.
         error = fault.error
+        self._tally.failed(self._time.now())
         self._why = (f"held, for the law failed: {type(error).__name__}: {error}",)
 
     def _carry_out(self, decision: Decision) -> None:
@@ -200,6 +217,7 @@ class Scaler:
         moves = {Role.PREFILL: decision.to_decode, Role.DECODE: decision.to_prefill}
         wanted = resized(self._crew.wanted, counts, moves)
         if wanted != self._crew.wanted:
+            self._tally.resized(sizes(self._crew.wanted), counts, moves)
             self._crew.scale(wanted)
             self._note("; ".join(self._why))
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from prometheus_client import ProcessCollector
 from starlette.types import ASGIApp
 
 from baton.clock import MonotonicClock
@@ -26,7 +27,8 @@ from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.signals import RouterSignals
 from baton.tasks import TaskFault
-from cluster.addresses import reached_at, spans_machines
+from cluster.addresses import listen_at, reached_at, spans_machines
+from cluster.metrics import ClusterCollector, Told
 from cluster.ports import RouterProgress, RouterRow, ScalingRow
 from cluster.ray_nodes import own_address
 from deploy.doorway import Doorway, Farewell
@@ -34,12 +36,14 @@ from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved
+from deploy.targets import targets
 from engine import preflight
 from engine.environment import engine_environment
 from router.heart import Heart
 from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
+from router.scrape import metrics_app
 from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
 
@@ -68,6 +72,7 @@ class RouterProcess:
         self._heart: Heart | None = None
         self._http: HttpServer | None = None
         self._board: Board | None = None
+        self._own: HttpServer | None = None
         self._limit_model: Any = None
         self._view: ClusterView | None = None
         self._routers: Sequence[RouterRow] = ()
@@ -76,7 +81,7 @@ class RouterProcess:
         self._doorway: Doorway | None = None
         self._withdrawn = False
         self._leaving = self._refuses = False
-        self._asked_at = time.monotonic()
+        self._asked_at = self._told_at = time.monotonic()
 
     # -- called by the controller
 
@@ -96,6 +101,7 @@ class RouterProcess:
             self._leaving or self._withdrawn or self._refuses,
             -1 if self._view is None else self._view.version,
             self._settings_digest,
+            self._own_address(),
         )
 
     def set_view(
@@ -105,6 +111,7 @@ class RouterProcess:
         scaling: ScalingRow | None = None,
     ) -> None:
         self._routers, self._scaling = routers, scaling
+        self._told_at = time.monotonic()
         self._loop.call(self._set_view, view)
 
     def status(self) -> dict[str, Any]:
@@ -152,6 +159,10 @@ class RouterProcess:
         self._heart.start()
         if self._board is not None:
             self._board.start()
+        ProcessCollector(registry=metrics.registry)
+        metrics.registry.register(ClusterCollector(self._told, self._settings.kv_transfer))
+        own = bind(listen_at(self._settings.cluster.bind_host, own_address), 0)
+        self._own = await serve(metrics_app(metrics.registry), own)
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
         self._http = await self._serve(app, sock)
         host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
@@ -181,6 +192,7 @@ class RouterProcess:
             explain=heart.explain,
             registry=metrics.registry,
             board=self._live_page(heart, metrics),
+            targets=self._targets,
         )
         return await build_http_app(front, args, self._settings, pages)
 
@@ -242,6 +254,18 @@ class RouterProcess:
             "scaling": None if self._scaling is None else asdict(self._scaling),
         }
 
+    def _told(self) -> Told:
+        return Told(self._view, self._scaling, time.monotonic() - self._told_at)
+
+    def _targets(self) -> list[dict[str, Any]]:
+        name = self._settings.cluster.name
+        return targets(name, self._view, self._routers, self._own_address())
+
+    def _own_address(self) -> str:
+        host = self._settings.cluster.bind_host
+        host = f"[{host}]" if ":" in host else host
+        return "" if self._own is None else f"{host}:{self._own.port}"
+
     def _withdraw(self) -> None:
         if self._doorway is not None and not self._withdrawn:
             self._withdrawn = True
@@ -266,6 +290,8 @@ class RouterProcess:
             await self._http.stop(timeout_s)
         if self._board is not None:
             await self._board.aclose()
+        if self._own is not None:
+            await self._own.stop(0.5)
         if self._heart is not None:
             await self._heart.aclose()
 

@@ -33,6 +33,7 @@ from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
 from engine import preflight
 from engine.environment import cores_for, engine_environment
+from engine.metrics_server import MetricsServer
 from engine.ports import Engine, EngineFacts
 from engine.service import WorkerServer
 from engine.transfers import worn_out
@@ -79,6 +80,7 @@ class WorkerProcess:
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._server: WorkerServer | None = None
+        self._metrics: MetricsServer | None = None
         self._draining: Future[int] | None = None
         self._delivered = Delivered(MonotonicClock())
         self._leaving = False
@@ -173,7 +175,10 @@ class WorkerProcess:
             self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
         )
         self._server = WorkerServer(self._worker)
-        port = self._server.bind(listen_at(settings.cluster.bind_host, own_address))
+        host = listen_at(settings.cluster.bind_host, own_address)
+        port = self._server.bind(host)
+        if settings.engine.metrics:
+            self._metrics = MetricsServer(host)
         info = self._info(self._engine.facts, handoff, port)
         await self._server.start(info)
         return info
@@ -226,6 +231,7 @@ class WorkerProcess:
             transfer_endpoint=facts.transfer_endpoint,
             transfer_agent=_transfer_agent(facts),
             engine_started=_started(facts.pid),
+            metrics_address="" if self._metrics is None else self._metrics.address,
         )
 
     def _failed(self, error: BatonError) -> None:
@@ -242,6 +248,8 @@ class WorkerProcess:
         os._exit(0)
 
     async def _stop(self) -> None:
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.stop)
         if self._server is not None:
             await self._server.stop(grace_s=0.5)
         if self._engine is not None:

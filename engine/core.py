@@ -44,6 +44,7 @@ from engine.preflight import GIB
 from engine.resuming import RESUMED_KEY, check_resumed
 from engine.step_work import StepReader, unpacked
 from engine.transfers import ReportReader
+from engine.vllm_metrics import EngineMetrics
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import open_report, read_report, report_path, startup_error
 
@@ -142,8 +143,11 @@ def _refused(error: Exception) -> StartupError:
 class EngineCore:
     """One engine process, owned by the process that started it."""
 
-    def __init__(self, client: AsyncMPClient, facts: EngineFacts) -> None:
+    def __init__(
+        self, client: AsyncMPClient, facts: EngineFacts, metrics: EngineMetrics | None = None
+    ) -> None:
         self._client = client
+        self._metrics = metrics
         self._encoder = MsgpackEncoder()
         self._decoder = MsgpackDecoder(EngineCoreRequest)
         self._facts = facts
@@ -163,7 +167,8 @@ class EngineCore:
             raise startup_error(read_report(report)) from error
         finally:
             report.unlink(missing_ok=True)
-        return cls(client, _facts(client, config, spec.device, endpoint))
+        metrics = EngineMetrics(config) if spec.settings.engine.metrics else None
+        return cls(client, _facts(client, config, spec.device, endpoint), metrics)
 
     @property
     def facts(self) -> EngineFacts:
@@ -221,16 +226,22 @@ class EngineCore:
         return request
 
     async def add(self, request: EngineCoreRequest) -> None:
+        if self._metrics is not None:
+            self._metrics.took(request)
         with _dead_is_failed():
             await self._client.add_request_async(request)
 
     async def abort(self, leg_ids: Sequence[str]) -> None:
+        if self._metrics is not None:
+            self._metrics.dropped(leg_ids)
         with _dead_is_failed():
             await self._client.abort_requests_async(list(leg_ids))
 
     async def step(self) -> Step:
         with _dead_is_failed():
             outputs: EngineCoreOutputs = await self._client.get_output_async()
+        if self._metrics is not None:
+            self._metrics.stepped(outputs)
         return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports, self._steps))
 
     def ended(self, output: EngineCoreOutput) -> LegEnd | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -36,6 +35,7 @@ from router.front import BatonFront, FrontError
 from router.http_guard import HttpGuard, error_response
 from router.http_handlers import guard_handlers
 from router.ports import HeartPort
+from router.scrape import answer
 from router.ui.board import Board
 from router.ui.routes import ui_routes
 
@@ -103,6 +103,8 @@ class Pages:
     registry: CollectorRegistry
     board: Board | None = None
     """The live page; None = there is none."""
+    targets: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+    """What there is to scrape, for Prometheus's HTTP service discovery."""
 
 
 def front_args(settings: Settings, model_path: Path) -> Namespace:
@@ -219,9 +221,10 @@ def _own_routes(pages: Pages) -> list[Route]:
         return JSONResponse({"status": "ready"})
 
     async def metrics(request: Request) -> Response:
-        # Exemplars exist in OpenMetrics only, which scrapers ask for that know it.
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(pages.registry), headers={"content-type": content_type})
+        return answer(pages.registry, request)
+
+    async def targets(_request: Request) -> Response:
+        return JSONResponse(list(pages.targets()))
 
     async def status(_request: Request) -> Response:
         return JSONResponse(pages.status())
@@ -242,6 +245,7 @@ def _own_routes(pages: Pages) -> list[Route]:
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
+        Route("/targets", targets),
         Route("/status", status),
         Route("/story/{request_id:path}", story),
         Route("/explain/{request_id:path}", explain),

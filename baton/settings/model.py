@@ -108,6 +108,11 @@ class EngineSettings(Section):
         default=True,
         description="Whether engines keep the KV of prompts to reuse it for equal prefixes.",
     )
+    metrics: bool = Field(
+        default=True,
+        description="Whether each worker exports vLLM's own metrics (vllm:*), over HTTP on a free "
+        "port of cluster.bind_host. The router's /targets lists them for Prometheus.",
+    )
     extra_args: Mapping[str, Any] = Field(
         default_factory=dict,
         description="Further engine arguments of vLLM, passed as they are. They win over the "

@@ -1,0 +1,29 @@
+"""One router's metrics for a scraper: as a page of its API, and on a port of its own.
+
+Routers share the port of the API, so that a scrape there gets any of them. Each has another port
+that is its alone.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+def answer(registry: CollectorRegistry, request: Request) -> Response:
+    """The metrics in the format that the scraper asks for."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(registry), headers={"content-type": content_type})
+
+
+def metrics_app(registry: CollectorRegistry) -> Starlette:
+    """An app that serves /metrics and nothing else."""
+
+    async def metrics(request: Request) -> Response:
+        return answer(registry, request)
+
+    return Starlette(routes=[Route("/metrics", metrics)])
