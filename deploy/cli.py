@@ -33,6 +33,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "config show": commands.config_show,
     "config check": commands.config_check,
     "transport test": commands.transport_test,
+    "dashboards": commands.dashboards,
     "version": commands.version,
 }
 

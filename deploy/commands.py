@@ -25,6 +25,7 @@ from cluster.processes import Process
 from deploy import top as screen
 from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
+from deploy.dashboards.files import write as write_dashboards
 from deploy.drain import Patience, everybody
 from deploy.drain import drain as drain_all
 from deploy.explain_text import as_text as explain_text
@@ -193,6 +194,13 @@ def transport_test(args: argparse.Namespace) -> int:
     else:
         Console(soft_wrap=True).print(as_text(plan, found))
     return transport.exit_code(found)
+
+
+def dashboards(args: argparse.Namespace) -> int:
+    """`baton dashboards`: the files, one per line."""
+    for path in write_dashboards(args.folder, args.url.rstrip("/")):
+        _write(f"{path}\n")
+    return 0
 
 
 def version(_args: argparse.Namespace) -> int:

@@ -49,6 +49,10 @@ _TRANSPORT = """examples:
   baton transport test --set kv_transfer.ucx_tls=tcp
   baton transport test --size 2097152 --json
 """
+_DASHBOARDS = """examples:
+  baton dashboards ./monitoring                dashboards, rules and a configuration to start from
+  baton dashboards ./monitoring --url http://router.example:8000
+"""
 
 _INTERVAL_S = (0.2, 3600.0)
 # Options of `serve` that are short for a setting.
@@ -83,6 +87,7 @@ def build() -> argparse.ArgumentParser:
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
     _transport(commands)
+    _dashboards(_add(commands, "dashboards", "write what Grafana and Prometheus read", _DASHBOARDS))
     _add(commands, "version", "print the versions of Baton and of what it stands on")
     return parser
 
@@ -174,6 +179,12 @@ def _story(parser: argparse.ArgumentParser) -> None:
 def _explain(parser: argparse.ArgumentParser) -> None:
     _story(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _dashboards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
+    example = "http://127.0.0.1:8000"
+    parser.add_argument("--url", default=example, help=f"a router's address (default: {example})")
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:
