@@ -8,6 +8,7 @@ from deploy.dashboards.promql import (
     CLUSTER,
     MODEL,
     SLO_CHOICE,
+    mean,
     or_zero,
     quantile,
     quantiles,
@@ -19,15 +20,10 @@ _TTFT = "baton_time_to_first_token_seconds"
 _TPOT = "baton_tpot_seconds"
 
 
-def _mean_parts(name: str, of: str) -> str:
-    """What each part adds to the mean of the whole, so that the stack is as high as the mean."""
-    return f"{summed(f'{name}_sum', 'part')} / on () group_left () {summed(f'{of}_count', '')}"
-
-
-def _split(title: str, name: str, of: str, text: str) -> Panel:
-    return Panel(
-        title, "s", text, (Query(_mean_parts(name, of), "{{part}}"),), width=12, stack=True
-    )
+def _split(title: str, name: str, text: str) -> Panel:
+    # Every request is in each part once, so that the parts' means add up to the mean.
+    query = Query(mean(name, "part"), "{{part}}")
+    return Panel(title, "s", text, (query,), width=12, stack=True)
 
 
 _FIRST = Row(
@@ -36,7 +32,6 @@ _FIRST = Row(
         _split(
             "Mean TTFT by part",
             "baton_ttft_part_seconds",
-            _TTFT,
             "The parts of a request's way to its first token; together they are the mean TTFT. "
             "The widest is to blame. Queues: more workers. exposed_transfer: the KV dashboard. "
             "delivery: the router's CPU or slow clients.",
@@ -64,7 +59,6 @@ _EACH = Row(
     (
         _split(
             "Mean TPOT by part",
-            "baton_tpot_part_seconds",
             "baton_tpot_part_seconds",
             "step: the engine computes; too large means too many requests per decode worker. "
             "frame_wait: on the way to the router. write: detokenise and send; the router's CPU.",
