@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
@@ -42,11 +42,15 @@ async def test_a_router_answers_on_its_own_port(registry: CollectorRegistry) -> 
     assert nothing.status_code == 404
 
 
-async def test_a_worker_answers_until_it_stops(registry: CollectorRegistry) -> None:
+async def test_a_worker_keeps_the_names_of_vllm_until_it_stops(registry: CollectorRegistry) -> None:
+    Gauge("vllm:running", "Named as vLLM does.", registry=registry).set(2)
     server = MetricsServer("127.0.0.1", registry)
     async with httpx.AsyncClient() as client:
-        answer = await client.get(f"http://{server.address}/metrics")
-        assert "baton_things_total 3.0" in answer.text
+        for headers in ({}, OPEN):
+            answer = await client.get(f"http://{server.address}/metrics", headers=headers)
+            assert "vllm:running 2.0" in answer.text
+            assert answer.headers["content-type"].startswith("text/plain")
+        assert (await client.get(f"http://{server.address}/")).status_code == 404
         await asyncio.to_thread(server.stop)
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{server.address}/metrics")
