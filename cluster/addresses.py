@@ -28,6 +28,11 @@ def reached_at(bind_host: str, own: Callable[[], str]) -> str:
     return own() if spans_machines(bind_host) else bind_host
 
 
+def with_port(host: str, port: int) -> str:
+    """host:port, in brackets where the host is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _is_any(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_unspecified

@@ -27,7 +27,7 @@ from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.signals import RouterSignals
 from baton.tasks import TaskFault
-from cluster.addresses import listen_at, reached_at, spans_machines
+from cluster.addresses import listen_at, reached_at, spans_machines, with_port
 from cluster.metrics import ClusterCollector, Told
 from cluster.ports import RouterProgress, RouterRow, ScalingRow
 from cluster.ray_nodes import own_address
@@ -262,9 +262,8 @@ class RouterProcess:
         return targets(name, self._view, self._routers, self._own_address())
 
     def _own_address(self) -> str:
-        host = self._settings.cluster.bind_host
-        host = f"[{host}]" if ":" in host else host
-        return "" if self._own is None else f"{host}:{self._own.port}"
+        host = reached_at(self._settings.cluster.bind_host, own_address)
+        return "" if self._own is None else with_port(host, self._own.port)
 
     def _withdraw(self) -> None:
         if self._doorway is not None and not self._withdrawn:

@@ -22,7 +22,7 @@ from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
 from baton.settings import KvTransferSettings, Settings, extend_process_environ
 from baton.wire import worker_pb2 as wire
-from cluster.addresses import listen_at, reached_at
+from cluster.addresses import listen_at, reached_at, with_port
 from cluster.ports import StartProgress
 from cluster.processes import find
 from cluster.ray_nodes import own_address
@@ -211,11 +211,12 @@ class WorkerProcess:
         )
 
     def _info(self, facts: EngineFacts, handoff: Handoff, port: int) -> WorkerInfo:
+        host, metrics = reached_at(self._settings.cluster.bind_host, own_address), self._metrics
         return WorkerInfo(
             worker_id=self._worker_id,
             incarnation=self._incarnation,
             role=self._role,
-            address=f"{reached_at(self._settings.cluster.bind_host, own_address)}:{port}",
+            address=with_port(host, port),
             config_digest=self._digest,
             connector=handoff.name,
             dispatch=handoff.dispatch,
@@ -231,7 +232,7 @@ class WorkerProcess:
             transfer_endpoint=facts.transfer_endpoint,
             transfer_agent=_transfer_agent(facts),
             engine_started=_started(facts.pid),
-            metrics_address="" if self._metrics is None else self._metrics.address,
+            metrics_address="" if metrics is None else with_port(host, metrics.port),
         )
 
     def _failed(self, error: BatonError) -> None:

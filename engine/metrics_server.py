@@ -18,7 +18,6 @@ class MetricsServer:
     """
 
     def __init__(self, host: str, registry: CollectorRegistry = REGISTRY) -> None:
-        self._host = host
         server = _IPv6Server if ":" in host else _Server
         self._server = server((host, 0), _handler(registry))
         self._thread = threading.Thread(
@@ -27,10 +26,9 @@ class MetricsServer:
         self._thread.start()
 
     @property
-    def address(self) -> str:
-        """host:port, in brackets where the host is an IPv6 address."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._server.server_port}"
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_port)
 
     def stop(self) -> None:
         """Closes the port. Waits for half a second at most."""

@@ -47,10 +47,10 @@ async def test_a_worker_keeps_the_names_of_vllm_until_it_stops(registry: Collect
     server = MetricsServer("127.0.0.1", registry)
     async with httpx.AsyncClient() as client:
         for headers in ({}, OPEN):
-            answer = await client.get(f"http://{server.address}/metrics", headers=headers)
+            answer = await client.get(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
             assert "vllm:running 2.0" in answer.text
             assert answer.headers["content-type"].startswith("text/plain")
-        assert (await client.get(f"http://{server.address}/")).status_code == 404
+        assert (await client.get(f"http://127.0.0.1:{server.port}/")).status_code == 404
         await asyncio.to_thread(server.stop)
         with pytest.raises(httpx.ConnectError):
-            await client.get(f"http://{server.address}/metrics")
+            await client.get(f"http://127.0.0.1:{server.port}/metrics")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.addresses import listen_at, reached_at, spans_machines
+from cluster.addresses import listen_at, reached_at, spans_machines, with_port
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_nobody_is_asked_where_the_setting_says_it() -> None:
         raise AssertionError("there may be no Ray to ask")
 
     assert listen_at("127.0.0.1", own) == reached_at("127.0.0.1", own) == "127.0.0.1"
+
+
+def test_a_port_is_told_from_an_address_with_colons() -> None:
+    assert with_port("10.0.0.9", 80) == "10.0.0.9:80"
+    assert with_port("fd00::9", 80) == "[fd00::9]:80"
