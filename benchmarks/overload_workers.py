@@ -19,6 +19,7 @@ from benchmarks.overload_plan import DECODE_WORKERS, PREFILL_WORKERS, Times
 from decode_worker import DecodeRole, SoloRole
 from deploy.model import served_name
 from engine.core import EngineCore
+from engine.leg_spans import LegSpans
 from engine.ports import EngineFacts
 from engine.service import WorkerServer
 from engine.worker import Limits, Worker
@@ -76,7 +77,7 @@ class _Crew:
     def _worker(self, role: Role) -> Worker:
         kv_tokens = _FACTS.kv_blocks * _FACTS.block_size_tokens
         client: Any = SimulatedClient(self._times, kv_tokens, self._office)
-        engine = EngineCore(client, _FACTS)
+        engine = EngineCore(client, _FACTS, LegSpans(None, ""))
         return Worker(engine, _roles(self._handoff), self._limits(role), MonotonicClock(), _failed)
 
     def _limits(self, role: Role) -> Limits:

@@ -53,7 +53,7 @@ def _answer(control: Connection, questions: Sequence[Question]) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     import vllm
 
-    from engine.core import EngineSpec, engine_args
+    from engine.spec import EngineSpec, engine_args
 
     settings = Settings.model_validate(SETTINGS)
     args = engine_args(EngineSpec(DEMO_MODEL, "demo", "cpu", "float32", settings, {}))

@@ -34,7 +34,7 @@ def _args(port: int, settings: Settings, found: preflight.Preflight) -> Namespac
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    from engine.core import EngineSpec, engine_args
+    from engine.spec import EngineSpec, engine_args
 
     spec = EngineSpec(
         found.model.path, served_name(settings), found.device, found.dtype, settings, {}

@@ -35,7 +35,8 @@ from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
-from deploy.model import model_path, resolved
+from deploy.model import model_path, resolved, served_name
+from deploy.spans import span_sink
 from deploy.targets import targets
 from engine import preflight
 from engine.environment import engine_environment
@@ -44,6 +45,7 @@ from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
 from router.scrape import metrics_app
+from router.tracing import Tracing
 from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
 
@@ -181,7 +183,7 @@ class RouterProcess:
             from router.http import Pages, build_front, build_http_app, front_args
 
         args = front_args(self._settings, found.model.path)
-        front = build_front(args, heart)
+        front = build_front(args, heart, _tracing(self._settings, self._identity.router_id))
         heart.attach(front)
         self._limit_model = front.set_model_limits
         pages = Pages(
@@ -293,6 +295,12 @@ class RouterProcess:
             await self._own.stop(0.5)
         if self._heart is not None:
             await self._heart.aclose()
+
+
+def _tracing(settings: Settings, router_id: str) -> Tracing | None:
+    sink = span_sink(settings, "baton-router", router_id)
+    ratio = settings.tracing.sample_ratio
+    return None if sink is None else Tracing(sink, served_name(settings), ratio)
 
 
 def _fetched(door: str) -> socket.socket | None:

@@ -21,6 +21,7 @@ from baton.ids import WorkerId
 from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
 from baton.settings import KvTransferSettings, Settings, extend_process_environ
+from baton.spans import SpanSink
 from baton.wire import worker_pb2 as wire
 from cluster.addresses import listen_at, reached_at, with_port
 from cluster.ports import StartProgress
@@ -31,6 +32,7 @@ from deploy.delivered import Delivered
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
+from deploy.spans import span_sink
 from engine import preflight
 from engine.environment import cores_for, engine_environment
 from engine.metrics_server import MetricsServer
@@ -170,7 +172,8 @@ class WorkerProcess:
         self._check_digest(found.digest)
         handoff = self.choose_handoff(settings.kv_transfer)
         self._set_environment(found.device, handoff)
-        self._engine = await _start_engine(settings, found, handoff)
+        spans = span_sink(settings, "baton-worker", self._worker_id)
+        self._engine = await _start_engine(settings, found, handoff, self._worker_id, spans)
         self._worker = Worker(
             self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
         )
@@ -300,10 +303,17 @@ def _roles(handoff: Handoff) -> dict[int, Any]:
     }
 
 
-async def _start_engine(settings: Settings, found: preflight.Preflight, handoff: Handoff) -> Engine:
+async def _start_engine(
+    settings: Settings,
+    found: preflight.Preflight,
+    handoff: Handoff,
+    worker_id: str,
+    spans: SpanSink | None,
+) -> Engine:
     # Late: importing vLLM takes seconds and reads the environment set above.
     with uncollected():
-        from engine.core import EngineCore, EngineSpec
+        from engine.core import EngineCore
+        from engine.spec import EngineSpec
 
     spec = EngineSpec(
         model_path=found.model.path,
@@ -312,5 +322,7 @@ async def _start_engine(settings: Settings, found: preflight.Preflight, handoff:
         dtype=found.dtype,
         settings=settings,
         transfer_config=handoff.transfer_config(found.device),
+        worker_id=worker_id,
+        spans=spans,
     )
     return await EngineCore.start(spec, os.getpid())

@@ -11,13 +11,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import vllm
-from vllm.config import KVEventsConfig, KVTransferConfig, VllmConfig
+from vllm.config import KVEventsConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import SamplingParams
 from vllm.usage.usage_lib import UsageContext
@@ -31,17 +29,15 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.scratch import scratch_path
 from baton.settings import extend_process_environ
-from baton.settings.model import Settings
 from engine.inside import (
     BatonAsyncScheduler,
-    BatonMultiprocExecutor,
     BatonScheduler,
-    BatonUniProcExecutor,
 )
+from engine.leg_spans import LegSpans
 from engine.leg_times import moments
 from engine.ports import EngineFacts, LegEnd, Moments, Step, StepStats
-from engine.preflight import GIB
 from engine.resuming import RESUMED_KEY, check_resumed
+from engine.spec import EngineSpec, engine_args
 from engine.step_work import StepReader, unpacked
 from engine.transfers import ReportReader
 from engine.vllm_metrics import EngineMetrics
@@ -58,62 +54,6 @@ _ENDS = {
     FinishReason.ABORT: LegEnd.ABORTED,
     FinishReason.ERROR: LegEnd.FAILED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
-    """Everything that decides how one engine runs."""
-
-    model_path: Path
-    served_name: str
-    device: str
-    dtype: str
-    settings: Settings
-    transfer_config: Mapping[str, Any]
-
-
-def engine_args(spec: EngineSpec) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs for this spec."""
-    model, engine = spec.settings.model, spec.settings.engine
-    args: dict[str, Any] = {
-        "model": str(spec.model_path),
-        "served_model_name": [spec.served_name],
-        "dtype": spec.dtype,
-        "max_model_len": model.max_model_len_tokens,
-        "seed": model.seed,
-        "trust_remote_code": model.trust_remote_code,
-        "enforce_eager": _eager(spec),
-        "tensor_parallel_size": engine.tensor_parallel_size,
-        "block_size": engine.block_size_tokens,
-        "max_num_batched_tokens": engine.max_batched_tokens,
-        "max_num_seqs": engine.max_running_requests,
-        "enable_prefix_caching": engine.prefix_caching,
-        "reasoning_parser": model.reasoning_parser or "",
-        "disable_log_stats": False,
-        "worker_extension_cls": "engine.inside.DeviceWorkerExtension",
-        "distributed_executor_backend": _executor(engine.tensor_parallel_size),
-    }
-    if spec.transfer_config:
-        args["kv_transfer_config"] = KVTransferConfig(**spec.transfer_config)
-    return {**args, **_memory(spec), **engine.extra_args}
-
-
-def _eager(spec: EngineSpec) -> bool:
-    # On CPU compiling costs 30 s at start and gains a quarter (measured with the demo model).
-    wanted = spec.settings.model.enforce_eager
-    return wanted if wanted is not None else spec.device == "cpu"
-
-
-def _executor(devices: int) -> type[Executor]:
-    # On CPU vLLM's default executor polls one full core per engine.
-    return BatonUniProcExecutor if devices == 1 else BatonMultiprocExecutor
-
-
-def _memory(spec: EngineSpec) -> dict[str, Any]:
-    engine = spec.settings.engine
-    if spec.device == "cpu":
-        return {"kv_cache_memory_bytes": int(engine.kv_cache_gib * GIB)}
-    return {"gpu_memory_utilization": engine.gpu_memory_utilization}
 
 
 def engine_config(spec: EngineSpec) -> VllmConfig:
@@ -144,9 +84,14 @@ class EngineCore:
     """One engine process, owned by the process that started it."""
 
     def __init__(
-        self, client: AsyncMPClient, facts: EngineFacts, metrics: EngineMetrics | None = None
+        self,
+        client: AsyncMPClient,
+        facts: EngineFacts,
+        spans: LegSpans,
+        metrics: EngineMetrics | None = None,
     ) -> None:
         self._client = client
+        self._spans = spans
         self._metrics = metrics
         self._encoder = MsgpackEncoder()
         self._decoder = MsgpackDecoder(EngineCoreRequest)
@@ -167,8 +112,9 @@ class EngineCore:
             raise startup_error(read_report(report)) from error
         finally:
             report.unlink(missing_ok=True)
+        spans = LegSpans(spec.spans, spec.worker_id)
         metrics = EngineMetrics(config) if spec.settings.engine.metrics else None
-        return cls(client, _facts(client, config, spec.device, endpoint), metrics)
+        return cls(client, _facts(client, config, spec.device, endpoint), spans, metrics)
 
     @property
     def facts(self) -> EngineFacts:
@@ -226,12 +172,15 @@ class EngineCore:
         return request
 
     async def add(self, request: EngineCoreRequest) -> None:
+        self._spans.began(request.request_id, request.trace_headers)
         if self._metrics is not None:
             self._metrics.took(request)
         with _dead_is_failed():
             await self._client.add_request_async(request)
 
     async def abort(self, leg_ids: Sequence[str]) -> None:
+        for leg_id in leg_ids:
+            self._spans.ended(leg_id, LegEnd.ABORTED.value)
         if self._metrics is not None:
             self._metrics.dropped(leg_ids)
         with _dead_is_failed():
@@ -245,8 +194,11 @@ class EngineCore:
         return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports, self._steps))
 
     def ended(self, output: EngineCoreOutput) -> LegEnd | None:
-        reason = output.finish_reason
-        return None if reason is None else _ENDS[reason]
+        if (reason := output.finish_reason) is None:
+            return None
+        end = _ENDS[reason]
+        self._spans.ended(output.request_id, "" if end is LegEnd.DONE else end.value)
+        return end
 
     def kv_params(self, output: EngineCoreOutput) -> Mapping[str, Any] | None:
         params: Mapping[str, Any] | None = output.kv_transfer_params

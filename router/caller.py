@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from baton.settings.admission import DEFAULT_TENANT
+from baton.spans import SpanContext
 from router.policy.tenants import DoorPass, Priority
 
 
@@ -21,8 +22,8 @@ class Caller(NamedTuple):
     """Seconds the caller gives the whole answer; None = the router's own limit."""
     door_pass: DoorPass | None = None
     """That of this request, where it was let in before it was read."""
-    trace_id: str = ""
-    """Of the W3C trace that it belongs to; empty = none."""
+    trace: SpanContext | None = None
+    """The span of the caller's that asks, by the W3C trace context; None = it names none."""
 
 
 ANYBODY = Caller()

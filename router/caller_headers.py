@@ -7,7 +7,6 @@ them.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from baton.errors import BatonError, Reason
 from baton.settings.admission import DEFAULT_TENANT
+from baton.spans import TRACEPARENT, context_of
 from router.caller import CALLER, Caller
 from router.http_guard import error_response
 from router.policy.tenants import DoorPass, Priority
@@ -23,12 +23,8 @@ from router.policy.tenants import DoorPass, Priority
 TENANT_HEADER = "x-baton-tenant"
 PRIORITY_HEADER = "x-baton-priority"
 TIMEOUT_HEADER = "x-baton-timeout-s"
-TRACE_HEADER = "traceparent"
 _GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 """Where errors have OpenAI's shape; others are refused once they have been read."""
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
-)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -68,7 +64,7 @@ def caller_of(headers: Headers) -> Caller:
         headers.get(TENANT_HEADER, DEFAULT_TENANT),
         _priority(headers.get(PRIORITY_HEADER)),
         _timeout_s(headers.get(TIMEOUT_HEADER)),
-        trace_id=_trace_id(headers.get(TRACE_HEADER)),
+        trace=context_of(headers.get(TRACEPARENT, "")),
     )
 
 
@@ -90,12 +86,6 @@ def _timeout_s(text: str | None) -> float | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise _unreadable(TIMEOUT_HEADER, text, "seconds above 0")
     return seconds
-
-
-def _trace_id(text: str | None) -> str:
-    """Whoever cannot read a trace's header goes on without it, as W3C Trace Context has it."""
-    found = None if text is None else _TRACEPARENT.fullmatch(text)
-    return "" if found is None or not found["trace"].strip("0") else found["trace"]
 
 
 def _unreadable(header: str, text: str, allowed: str) -> BatonError:

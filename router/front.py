@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -24,14 +24,16 @@ from vllm.v1.engine import EngineCoreOutputs, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
+from vllm.v1.metrics.stats import IterationStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from router.caller import CALLER
-from router.exchange import EXCHANGE
+from router.engine_request import engine_request
 from router.http_guard import refuse_transfer_fields
-from router.ports import EngineRequest, HeartPort
+from router.ports import HeartPort
+from router.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 # vLLM answers 200 for an aborted output; one that nobody here asked for is a failure.
@@ -58,15 +60,18 @@ def _http_status(error: BatonError) -> HTTPStatus:
 class HeartCore:
     """The part of vLLM's `EngineCoreClient` that `AsyncLLM` needs to serve; the rest refuses."""
 
-    def __init__(self, heart: HeartPort) -> None:
+    def __init__(self, heart: HeartPort, tracing: Tracing | None) -> None:
         self._heart = heart
+        self._tracing = tracing
         self._encoder = MsgpackEncoder()
         self.resources = SimpleNamespace(engine_dead=False)
 
     async def add_request_async(self, request: EngineCoreRequest) -> None:
         """Hands a request to the heart. Raises FrontError when the heart refuses it."""
+        trace = None if self._tracing is None else self._tracing.begin(CALLER.get().trace)
+        request.trace_headers = None if trace is None else trace.headers
         try:
-            self._heart.submit(_engine_request(request, self._encoder.encode(request)))
+            self._heart.submit(engine_request(request, self._encoder.encode(request), trace))
         except BatonError as error:
             raise FrontError(error) from error
 
@@ -89,33 +94,6 @@ class HeartCore:
         raise FrontError(
             BatonError(Reason.ROUTE_BLOCKED, f"{name} manages an engine; Baton manages its own.")
         )
-
-
-def _engine_request(request: EngineCoreRequest, buffers: Iterable[Any]) -> EngineRequest:
-    params, caller = request.sampling_params, CALLER.get()
-    scored = params.prompt_logprobs is not None or params.prompt_logprob_token_ids is not None
-    return EngineRequest(
-        request_id=RequestId(request.request_id),
-        payload=tuple(bytes(buffer) for buffer in buffers),
-        prompt_tokens=len(request.prompt_token_ids),
-        max_tokens=params.max_tokens,
-        may_disaggregate=not scored,
-        tokens=request.prompt_token_ids,
-        cache_salt=request.cache_salt or "",
-        deadline_s=caller.timeout_s,
-        caller=caller,
-        resumable=_resumable(params),
-        exchange=EXCHANGE.get(),
-    )
-
-
-def _resumable(params: Any) -> bool:
-    """Whether an engine that is given the tokens so far would go on as the first one would have.
-
-    A grammar would have to be brought forward, and a seed's generator too; both start anew.
-    """
-    greedy = params.temperature == 0
-    return params.structured_outputs is None and (greedy or params.seed is None)
 
 
 class TokenStream:
@@ -166,7 +144,9 @@ class BatonFront(AsyncLLM):
     Belongs to one event loop.
     """
 
-    def __init__(self, vllm_config: VllmConfig, heart: HeartPort) -> None:
+    def __init__(
+        self, vllm_config: VllmConfig, heart: HeartPort, tracing: Tracing | None = None
+    ) -> None:
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self.scheduler_config = vllm_config.scheduler_config
@@ -177,15 +157,18 @@ class BatonFront(AsyncLLM):
         self.admission_stats = None
         self.output_handler = None
         self.profiler = None
+        self._traced = tracing is not None
         self.renderer = renderer_from_config(vllm_config)
         self.input_processor = InputProcessor(vllm_config, self.renderer)
         self.output_processor = OutputProcessor(
             self.renderer.tokenizer,
-            log_stats=False,
+            # vLLM's own span of a request needs its statistics.
+            log_stats=self._traced,
             stream_interval=vllm_config.scheduler_config.stream_interval,
+            tracing_enabled=self._traced,
         )
         self._heart = heart
-        self.engine_core = HeartCore(heart)
+        self.engine_core = HeartCore(heart, tracing)
         # Known from the start, so that adding a request never waits (see `generate`).
         self._supported_tasks = ("generate",)
         self._decoder = MsgpackDecoder(EngineCoreOutputs)
@@ -269,7 +252,10 @@ class BatonFront(AsyncLLM):
             outputs.append(output)
         # The step's own timestamp is another machine's clock.
         done = self.output_processor.process_outputs(
-            outputs, time.monotonic(), None, step.weight_version
+            outputs,
+            time.monotonic(),
+            IterationStats() if self._traced else None,
+            step.weight_version,
         )
         self._abort_in_cluster(done.reqs_to_abort)
         return finished

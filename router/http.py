@@ -36,6 +36,7 @@ from router.http_guard import HttpGuard, error_response
 from router.http_handlers import guard_handlers
 from router.ports import HeartPort
 from router.scrape import answer
+from router.tracing import Tracing
 from router.ui.board import Board
 from router.ui.routes import ui_routes
 
@@ -166,9 +167,9 @@ def _refuse_model(model_config: Any) -> None:
             )
 
 
-def build_front(args: Namespace, heart: HeartPort) -> BatonFront:
+def build_front(args: Namespace, heart: HeartPort, tracing: Tracing | None = None) -> BatonFront:
     """The front over a heart. Call it in the event loop that will serve."""
-    return BatonFront(device_less_config(args), heart)
+    return BatonFront(device_less_config(args), heart, tracing)
 
 
 async def build_http_app(

@@ -58,10 +58,16 @@ class Keeping:
 
 
 def _exemplar(request: EngineRequest) -> dict[str, str] | None:
-    trace_id = request.caller.trace_id
-    if not trace_id:
+    trace_id = _trace_id(request)
+    if trace_id is None:
         return None
     return {"trace_id": trace_id, "request_id": request.request_id[:_ID_CHARS_MAX]}
+
+
+def _trace_id(request: EngineRequest) -> str | None:
+    """Of its own trace, or of the caller's where that one is not continued."""
+    context = request.caller.trace if request.trace is None else request.trace.context
+    return None if context is None else context.trace
 
 
 def _tell(request: EngineRequest, state: FlowState, end: Ending) -> None:
@@ -71,7 +77,7 @@ def _tell(request: EngineRequest, state: FlowState, end: Ending) -> None:
     plan, last = state.plan, state.log[-1].event if state.log else None
     about = {
         "request_id": request.request_id,
-        "trace_id": request.caller.trace_id or None,
+        "trace_id": _trace_id(request),
         "tenant": request.caller.tenant,
         "reason": "finished" if end.reason is None else end.reason.value,
         "cause": None if last is None else last.cause,

@@ -23,8 +23,9 @@ from router.life import FlowState, Planned
 from router.metrics import FINISHED, RouterMetrics
 from router.ports import NO_ROUTE, EngineRequest, Route
 from router.registry import Peer
-from router.split import Split, split_tokens, stitch
+from router.split import PROMPT_PARTS, WORKER_PARTS, Split, split_tokens, stitch
 from router.split_metrics import SplitMetrics
+from router.tracing import DECODE, Traced
 
 STORIES_MAX = 1024
 _STORIES_SHOWN_MAX = 8
@@ -54,6 +55,12 @@ class Life:
     stepped_from_s: float = 0.0
     stepped_s: float = 0.0
     """What the steps of the workers before that one took."""
+
+    @property
+    def arrived_at(self) -> float:
+        """When its first bytes were read, as far as the front end can tell."""
+        exchange = self.request.exchange
+        return self.taken_at if exchange is None else exchange.arrived_at
 
     def follow(self, peer: Peer | None) -> None:
         """Its tokens come from this worker now; None = no more come."""
@@ -130,6 +137,9 @@ class Ledger:
         self._keeping.ended(one.request, one.state, end, now)
         if reason is None and one.streamed_at is not None:
             self._answered(one, one.streamed_at, now)
+        if (trace := one.request.trace) is not None:
+            split = self._split.get(request_id) or _split(one, one.written_at)
+            trace.ended(_traced(one, split, reason, now))
         self._changed()
         return True
 
@@ -153,8 +163,7 @@ class Ledger:
     def _first_written(self, one: Life, at: float | None) -> None:
         """Its first token has gone to the client; `at` is None where nothing is streamed."""
         exchange, one.written_at = one.request.exchange, at
-        arrived_at = one.taken_at if exchange is None else exchange.arrived_at
-        split = stitch(arrived_at, one.state.log, at)
+        split = _split(one, at)
         if split is None:
             return
         self.splits.first_token(split)
@@ -222,6 +231,27 @@ class Ledger:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _split(one: Life, written_at: float | None) -> Split | None:
+    return stitch(one.arrived_at, one.state.log, written_at)
+
+
+def _traced(one: Life, split: Split | None, reason: Reason | None, now: float) -> Traced:
+    plan, request = one.state.plan, one.request
+    prefill = None if plan is None else plan.prefill or plan.decode
+    decode = None if plan is None else plan.decode
+    workers = {part.value: prefill if part in PROMPT_PARTS else decode for part in WORKER_PARTS}
+    return Traced(
+        request_id=request.request_id,
+        tenant=request.caller.tenant,
+        prompt_tokens=request.prompt_tokens,
+        answer_tokens=one.tokens(),
+        lasted_s=now - one.arrived_at,
+        parts=() if split is None else [(s.part.value, s.seconds) for s in split.spans],
+        workers={part: worker for part, worker in {**workers, DECODE: decode}.items() if worker},
+        error="" if reason is None else reason.value,
+    )
 
 
 def _explained(state: FlowState) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from baton.errors import BatonError
 from baton.ids import RequestId
 from router.caller import ANYBODY, Caller
 from router.exchange import Exchange
+from router.tracing import Trace
 
 _OUTPUT_TOKENS = 256
 """Expected of a request that allows more; most answers end by themselves."""
@@ -36,6 +37,8 @@ class EngineRequest:
     cache_salt: str = ""
     """Only requests of the same salt may share KV."""
     caller: Caller = ANYBODY
+    trace: Trace | None = None
+    """Its span, where it is traced."""
     resumable: bool = True
     """Whether another engine can go on after tokens that one has generated."""
     exchange: Exchange | None = None

@@ -44,6 +44,16 @@ class Part(StrEnum):
     DELIVERY = "delivery"
 
 
+PROMPT_PARTS = frozenset({Part.PREFILL_QUEUE, Part.PREFILL_COMPUTE})
+"""What happens where the prompt is computed."""
+WORKER_PARTS = PROMPT_PARTS | {
+    Part.EXPOSED_TRANSFER,
+    Part.DECODE_QUEUE,
+    Part.FIRST_DECODE_STEP,
+}
+"""What happens on workers; what is not of the prompt, on the one that answers."""
+
+
 class TokenPart(StrEnum):
     """The parts of the time per output token."""
 

@@ -17,6 +17,7 @@ from baton.settings.router import DEFAULT_CLASS, RouterSettings, SloSettings
 from baton.settings.runtime_env import RuntimeEnv
 from baton.settings.scaling import ScalingSettings
 from baton.settings.section import Section
+from baton.settings.tracing import TracingSettings
 
 
 class ModelSettings(Section):
@@ -270,6 +271,7 @@ class Settings(Section):
     scaling: ScalingSettings = Field(default_factory=ScalingSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @field_validator("decode")
     @classmethod

@@ -35,9 +35,10 @@ from baton.messages import Ticket
 from baton.settings import Settings
 from deploy.model import DEMO_MODEL
 from engine import core, inside
-from engine.core import EngineCore, EngineSpec, _started, engine_args, engine_config
+from engine.core import EngineCore, _started, engine_config
 from engine.device import SUPPORTED_VLLM
 from engine.ports import LegEnd
+from engine.spec import EngineSpec, engine_args
 from engine.step_work import STEP_KEY, StepReader, StepReport, StepWork, packed, to_plain
 from engine.transfers import ReportReader
 from kv_transfer.vllm_nixl import VllmNixlPull

@@ -28,6 +28,7 @@ from deploy.model import DEMO_MODEL
 from engine import core, inside
 from engine.ports import EngineFacts
 from engine.resuming import RESUMED_KEY, resumed_in
+from engine.spec import EngineSpec
 from tests.engine.test_contract import HANDOFF, RICH, TICKET, bare_core, encoded, request
 from tests.engine.test_contract_cache import BLOCK, BLOCKS, SPEC, Cache
 
@@ -91,9 +92,7 @@ class Loop:
 
     def __init__(self, kind: Any, ahead: int) -> None:
         settings = Settings.model_validate({"engine": {"block_size_tokens": BLOCK}})
-        config = core.engine_config(
-            core.EngineSpec(DEMO_MODEL, "demo", "cpu", "float32", settings, {})
-        )
+        config = core.engine_config(EngineSpec(DEMO_MODEL, "demo", "cpu", "float32", settings, {}))
         config.cache_config.num_gpu_blocks = BLOCKS
         config.scheduler_config.async_scheduling = ahead > 0
         cache = KVCacheConfig(BLOCKS, [], [KVCacheGroupSpec(["layer"], SPEC)])

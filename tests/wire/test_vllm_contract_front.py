@@ -47,7 +47,10 @@ def test_version():
         (AsyncMPClient.add_request_async, ["request"]),
         (AsyncMPClient.abort_requests_async, ["request_ids"]),
         (AsyncMPClient.get_supported_tasks_async, []),
-        (OutputProcessor.__init__, ["tokenizer", "log_stats", "stream_interval"]),
+        (
+            OutputProcessor.__init__,
+            ["tokenizer", "log_stats", "stream_interval", "tracing_enabled"],
+        ),
         (OutputProcessor.abort_requests, ["request_ids", "internal"]),
         (
             OutputProcessor.process_outputs,

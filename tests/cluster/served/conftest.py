@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.leftovers import mark
 from benchmarks.served import Served, serving
+from tests.collector import Collector, collecting
 
 DEADLINE_S = 2.0
 SETTINGS = (
@@ -19,6 +20,8 @@ SETTINGS = (
     "engine.max_batched_tokens=256",
     "kv_transfer.verify=full",
     f"kv_transfer.write_deadline_s={DEADLINE_S}",
+    # Those who say so are traced.
+    "tracing.sample_ratio=0",
 )
 
 
@@ -28,10 +31,17 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def served(run_dir: Path) -> Iterator[Served]:
+def collector() -> Iterator[Collector]:
+    with collecting() as one:
+        yield one
+
+
+@pytest.fixture(scope="package")
+def served(run_dir: Path, collector: Collector) -> Iterator[Served]:
     """Running `baton serve`; at the end it must stop cleanly and leave nothing."""
     run_mark = mark()
-    options = [word for setting in SETTINGS for word in ("--set", setting)]
+    traced = f"tracing.otlp_endpoint={collector.url}"
+    options = [word for setting in (*SETTINGS, traced) for word in ("--set", setting)]
     with serving(options, run_dir, run_mark.environment) as one:
         yield one
     assert one.process.returncode == 0, "\n".join(one.lines[-30:])

@@ -6,12 +6,14 @@ import pytest
 from starlette.datastructures import Headers
 
 from baton.errors import Reason
+from baton.spans import SpanContext
 from router.caller import ANYBODY, Caller
 from router.caller_headers import caller_of
 from router.policy.tenants import Priority
 from tests.unit.router.fakes import refused
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = SpanContext(int(TRACE, 16), 0xB7AD6B7169203331)
 
 
 @pytest.mark.parametrize(
@@ -22,8 +24,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
         ({"x-baton-tenant": "a", "x-baton-priority": "Low"}, Caller("a", Priority.LOW)),
         ({"x-baton-priority": "normal"}, Caller(priority=Priority.NORMAL)),
         ({"x-baton-timeout-s": "2.5"}, Caller(timeout_s=2.5)),
-        ({"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, Caller(trace_id=TRACE)),
-        ({"traceparent": f"cc-{TRACE}-b7ad6b7169203331-01-more"}, Caller(trace_id=TRACE)),
+        ({"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, Caller(trace=SPAN)),
+        ({"traceparent": f"cc-{TRACE}-b7ad6b7169203331-01-more"}, Caller(trace=SPAN)),
         *(
             ({"traceparent": text}, ANYBODY)
             for text in (

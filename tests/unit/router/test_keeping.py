@@ -9,6 +9,7 @@ from prometheus_client import openmetrics
 
 from baton.errors import BatonError
 from baton.settings import Settings
+from baton.spans import SpanContext
 from router.caller import Caller
 from router.policy.tenants import Priority
 from tests.unit.router.fakes import Scene
@@ -120,7 +121,7 @@ def test_signals_for_scaling_are_parts_of_the_promise_of_the_class(scene: Scene)
 
 def test_a_first_token_is_an_example_for_its_trace(scene: Scene) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    caller = Caller("default", Priority.HIGH, trace_id=trace_id)
+    caller = Caller("default", Priority.HIGH, trace=SpanContext(int(trace_id, 16), 7))
     name = "cmpl-" + "x" * 200
     scene.submit(name, caller=caller, **prompt(1))
     scene.frame("d", prefilled=[f"{name}.0.s"])
