@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ from baton.ids import RouterId
 from baton.messages import ClusterView, Dispatch, Member, Role, WorkerState
 from baton.settings.model import Settings
 from baton.wire import worker_pb2 as pb
+from router.exchange import ARRIVED_KEY
 from router.heart import Heart
 from router.http import Pages, build_front, build_http_app, front_args
 from router.link import connector
@@ -192,3 +196,27 @@ async def test_several_answers_to_one_request_count_each(house: House) -> None:
     told = await ask(house, stream=True, n=2)
     assert told.text.count(": x-baton-split") == 1
     assert house.count_of("ttft_part_seconds", "delivery") == before + 2
+
+
+async def test_the_server_notes_when_a_requests_first_bytes_came() -> None:
+    arrived: list[float] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            arrived.append(scope[ARRIVED_KEY])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    server = await serve(app, bind("127.0.0.1", 0))
+    try:
+        before = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\n")
+        await asyncio.sleep(0.1)
+        # The rest of the request comes later: its coming began with its first line.
+        writer.write(b"host: x\r\ncontent-length: 0\r\n\r\n")
+        await reader.readline()
+        assert before <= arrived[0] <= before + 0.09
+        writer.close()
+    finally:
+        await server.stop(1)

@@ -28,8 +28,9 @@ class Log:
         plan = Plan(prefill, D, dispatch or Dispatch.SEQUENTIAL, ChoiceReason.DISAGGREGATED)
         return self._feed(Planned(cause="", at_s=at, plan=plan))
 
-    def prefilled(self, at: float, times: LegTimes) -> Log:
-        leg_id = LegId(R, self.state.attempt, Leg.PREFILL)
+    def prefilled(self, at: float, times: LegTimes, attempt: int | None = None) -> Log:
+        attempt = self.state.attempt if attempt is None else attempt
+        leg_id = LegId(R, attempt, Leg.PREFILL)
         return self._feed(Prefilled(cause="", at_s=at, leg_id=leg_id, times=times))
 
     def came(self, at: float, times: LegTimes) -> Log:
@@ -104,6 +105,12 @@ def test_failed_attempts_count_where_they_were_spent() -> None:
     assert parts(split) == [4, 2 + 1 + 3, 2 + 4, 2, 0, 0, 3]
     assert split is not None
     assert split.total_s == 21
+
+
+def test_late_news_of_a_failed_attempt_is_not_the_next_ones() -> None:
+    log = Log().planned(1).lost(2).planned(3).prefilled(4, LegTimes(compute_s=1), attempt=0)
+    log.came(10, LegTimes(fetch_s=5, compute_s=2))
+    assert parts(log.split(0, 10)) == [2, 1, 0, 5, 0, 2, 0]
 
 
 def test_an_answer_that_is_resumed_keeps_its_split() -> None:
