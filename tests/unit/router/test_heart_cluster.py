@@ -25,6 +25,17 @@ async def test_a_worker_of_another_configuration_is_refused_loudly(
     assert scene.heart.status()["refused_workers"] == {}
 
 
+async def test_of_two_versions_side_by_side_only_the_own_one_is_paired(scene: Scene) -> None:
+    old = (info(f"{role.value}-9", role, config_digest="old") for role in Role)
+    scene.view(member(P), member(D), *map(member, old))
+    assert set(scene.links) == {"p", "d"}
+    for name in scene.links:
+        scene.frame(name)
+    scene.submit("a")
+    scene.submit("b")
+    assert len(scene.links["p"].submits) == 2
+
+
 async def test_what_a_restarted_worker_had_waits_for_it_to_come_back(scene: Scene) -> None:
     scene.up(D)
     scene.submit("a")
