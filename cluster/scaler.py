@@ -25,7 +25,7 @@ from cluster.ports import ScalingRow
 from cluster.scaling.decision import Decision
 from cluster.scaling.law import decide
 from cluster.scaling.memory import Memory, from_json
-from cluster.sights import Heard, view_of
+from cluster.sights import view_of
 from cluster.supervision import Wanted
 from cluster.tally import ScalingFigures, Tally
 
@@ -191,13 +191,13 @@ class Scaler:
             await asyncio.to_thread(self._keeper.save, json.dumps(kept))
 
     async def _decide(self) -> None:
-        heard = Heard(await self._fronts.signals())
+        signals = await self._fronts.signals()
         if self._mode != "auto":
             # An operator was faster than the routers.
             return
         rules = self._plan.rules
         view = view_of(
-            self._crew.table, self._crew.wanted, heard, rules.slo.percentile, self._startup_s
+            self._crew.table, self._crew.wanted, signals, rules.slo.percentile, self._startup_s
         )
         decision = decide(view, self._memory, self._wall(), rules)
         self._memory = decision.memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from baton.messages import Role, WorkerState
@@ -18,44 +17,40 @@ from cluster.supervision import Wanted
 _NEVER = 1e9
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What all serving routers said at about the same time; nothing unless all of them did.
-
-    Of some of them alone it would look as if the rest of the load had gone.
-    """
-
-    signals: tuple[RouterSignals, ...] = ()
-    age_s: float = 0.0
-
-
 def view_of(
-    table: Table, wanted: Wanted, heard: Heard, share: float, startup_s: float
+    table: Table,
+    wanted: Wanted,
+    signals: Sequence[RouterSignals],
+    share: float,
+    startup_s: float,
 ) -> ScalingView:
     """The cluster as `cluster.scaling.law` looks at it.
 
-    `share`: of requests (0 to 1) for which the promises are kept.
+    `signals`: what all serving routers said just now; nothing unless all of them did, for of some
+    of them alone it would look as if the rest of the load had gone. `share`: of requests (0 to 1)
+    for which the promises are kept.
     """
-    pools = {role: _pool(role, table, wanted, heard, share) for role in Role}
-    sending = [one.transfer_backlog_s for one in heard.signals]
+    pools = {role: _pool(role, table, wanted, signals, share) for role in Role}
+    sending = [one.transfer_backlog_s for one in signals]
     return ScalingView(
         pools[Role.PREFILL],
         pools[Role.DECODE],
         startup_s,
-        Signal(max(sending), heard.age_s) if sending else None,
-        sum(one.waiting for one in heard.signals),
+        Signal(max(sending)) if sending else None,
+        sum(one.waiting for one in signals),
     )
 
 
-def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, share: float) -> PoolSight:
+def _pool(
+    role: Role, table: Table, wanted: Wanted, signals: Sequence[RouterSignals], share: float
+) -> PoolSight:
     alive = [row for row in table.rows if row.state is not WorkerState.GONE]
     ready = [r for r in alive if r.state is WorkerState.READY and working_as(r) is role]
     draining = [r for r in alive if r.state is WorkerState.DRAINING and r.role is role]
     # Whoever waits for another attempt at its start is on its way like those that start.
     starting = max(sizes(wanted)[role] - len(ready), 0)
-    said = list(_of(role, heard))
-    age_s = heard.age_s
-    load_age_s = age_s + max((one.load_age_s for one in heard.signals), default=0.0)
+    said = list(_of(role, signals))
+    load_age_s = max((one.load_age_s for one in signals), default=0.0)
     speeds = [one.worker_tokens_per_s for one in said if one.worker_tokens_per_s > 0]
     waiting_s = sum(one.waiting_s for one in said) / max(len(ready), 1)
     return PoolSight(
@@ -63,20 +58,20 @@ def _pool(role: Role, table: Table, wanted: Wanted, heard: Heard, share: float) 
         starting=starting,
         draining=len(draining),
         arriving_tokens_per_s=_signal(
-            sum(one.arriving_tokens_per_s for one in said) if said else None, age_s
+            sum(one.arriving_tokens_per_s for one in said) if said else None
         ),
-        worker_tokens_per_s=_signal(fmean(speeds) if speeds else None, age_s),
+        worker_tokens_per_s=_signal(fmean(speeds) if speeds else None),
         backlog_s=_signal(
             waiting_s + max(one.queued_s for one in said) if said else None, load_age_s
         ),
-        attained=_signal(percentile((x for one in said for x in one.attained), share), age_s),
-        predicted=_signal(_largest([one.predicted for one in said]), age_s),
+        attained=_signal(percentile((x for one in said for x in one.attained), share)),
+        predicted=_signal(_largest([one.predicted for one in said])),
         kv_used=_signal(_largest([one.kv_used for one in said]), load_age_s),
     )
 
 
-def _of(role: Role, heard: Heard) -> Iterator[PoolSignals]:
-    for one in heard.signals:
+def _of(role: Role, signals: Sequence[RouterSignals]) -> Iterator[PoolSignals]:
+    for one in signals:
         yield one.prefill if role is Role.PREFILL else one.decode
 
 
@@ -84,7 +79,7 @@ def _largest(values: Sequence[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _signal(value: float | None, age_s: float) -> Signal | None:
+def _signal(value: float | None, age_s: float = 0.0) -> Signal | None:
     # A prediction of never, because nobody is there to be asked, says nothing about how many; and
     # a young fit of costs may predict less than nothing.
     if value is None or not value < _NEVER:

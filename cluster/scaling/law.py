@@ -18,6 +18,8 @@ from cluster.scaling.together import Plan, decode_limits, passed_on, plan
 from cluster.scaling.view import PoolSight, ScalingView, Signal
 
 _ROLES = (Role.PREFILL, Role.DECODE)
+_MOST = 1e12
+"""No measurement is as large: beyond it something is wrong with whoever measured."""
 _NEEDED = ("arriving_tokens_per_s", "worker_tokens_per_s", "backlog_s", "kv_used")
 """Without these nobody knows what a pool does. Nobody may have been served: latency may be None."""
 
@@ -111,13 +113,11 @@ def _held(view: ScalingView, memory: Memory, rules: Rules, blind: dict[Role, str
 
 
 def _blind(view: ScalingView, rules: Rules) -> dict[Role, str]:
-    """What is missing or too old, by pool."""
+    """What is missing, too old or out of range, by pool."""
     found = {role: _fault(view.pool(role), role, rules) for role in _ROLES}
-    if view.counts_age_s > rules.scaling.stale_after_s:
-        found[Role.DECODE] = f"counts of workers are {view.counts_age_s:.0f} s old"
     sending = view.transfer_backlog_s
-    if sending and sending.age_s > rules.scaling.stale_after_s:
-        found[Role.PREFILL] = f"transfer_backlog_s is {sending.age_s:.0f} s old"
+    if sending and (wrong := _wrong(sending, rules)):
+        found[Role.PREFILL] = f"transfer_backlog_s {wrong}"
     return {role: fault for role, fault in found.items() if fault}
 
 
@@ -128,8 +128,8 @@ def _fault(pool: PoolSight, role: Role, rules: Rules) -> str:
         unasked = name == "worker_tokens_per_s" and not _arrivals(pool)
         if signal is None and needed and not unasked:
             return f"{name} is missing"
-        if signal is not None and _is_unusable(signal, rules):
-            return f"{name} is {signal.age_s:.0f} s old"
+        if signal is not None and (wrong := _wrong(signal, rules)):
+            return f"{name} {wrong}"
     return ""
 
 
@@ -138,8 +138,14 @@ def _arrivals(pool: PoolSight) -> float:
     return 0.0 if signal is None else signal.value
 
 
-def _is_unusable(signal: Signal, rules: Rules) -> bool:
-    return not (signal.age_s <= rules.scaling.stale_after_s and 0 <= signal.value < 1e12)
+def _wrong(signal: Signal, rules: Rules) -> str:
+    """Why a measurement cannot be used; empty if it can."""
+    stale_s = rules.scaling.stale_after_s
+    if not signal.age_s <= stale_s:
+        return f"is {signal.age_s:.0f} s old, allowed are {stale_s:.0f}"
+    if not 0 <= signal.value < _MOST:
+        return f"is {signal.value:g}, which is out of range"
+    return ""
 
 
 # --- to zero and back -----------------------------------------------------------------------------

@@ -80,7 +80,6 @@ class ScalingView:
     """The longest time a prefill worker will still be sending KV."""
     waiting: int = 0
     """Requests that no worker has, in all routers."""
-    counts_age_s: float = 0.0
 
     def pool(self, role: Role) -> PoolSight:
         """One of the two."""

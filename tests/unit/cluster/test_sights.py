@@ -11,7 +11,7 @@ from baton.messages import Role
 from baton.signals import PoolSignals, RouterSignals
 from cluster.membership import DrainAsked, RoleLent, Table, WorkerPlaced, WorkerReady, apply
 from cluster.scaling.view import Signal
-from cluster.sights import Heard, view_of
+from cluster.sights import view_of
 from cluster.supervision import Wanted
 from tests.unit.cluster.samples import info
 
@@ -39,7 +39,7 @@ def _table(*names: str) -> Table:
 
 
 def _view(table: Table, wanted: Wanted, *signals: RouterSignals):
-    return view_of(table, wanted, Heard(signals, 2.0), 0.9, 30.0)
+    return view_of(table, wanted, signals, 0.9, 30.0)
 
 
 def test_what_two_routers_measured_is_put_together() -> None:
@@ -51,7 +51,7 @@ def test_what_two_routers_measured_is_put_together() -> None:
     # 3 s wait in routers for two workers, and in those what the less hopeful router says.
     assert prefill.backlog_s.value == pytest.approx(1.5 + 0.5)
     assert (prefill.attained.value, prefill.predicted.value) == (0.9, 0.8)
-    assert (prefill.arriving_tokens_per_s.age_s, prefill.backlog_s.age_s) == (2.0, 3.0)
+    assert (prefill.arriving_tokens_per_s.age_s, prefill.backlog_s.age_s) == (0.0, 1.0)
     assert decode.worker_tokens_per_s.value == 200.0
     assert (decode.kv_used.value, decode.predicted) == (0.6, None)
     assert view.transfer_backlog_s.value == 0.2
@@ -69,7 +69,7 @@ def test_a_prediction_of_never_is_none() -> None:
     assert (view.prefill.predicted, view.decode.predicted) == (None, None)
     young = RouterSignals(PoolSignals(predicted=-0.1), PoolSignals())
     view = _view(_table("prefill-0", "decode-0"), Wanted(1, 1), young)
-    assert view.prefill.predicted == Signal(0.0, 2.0)
+    assert view.prefill.predicted == Signal(0.0)
 
 
 def test_workers_count_where_they_work() -> None:

@@ -108,7 +108,7 @@ def test_nobody_leaves_while_anything_is_tight(trouble):
 
 def test_a_removal_that_is_missed_teaches_patience():
     settings = rules(role_changes=False)
-    quiet, busy = sight(pool(3, 1.0)), sight(pool(2, 2.2))
+    quiet, busy = sight(pool(3, 0.8)), sight(pool(2, 2.2))
     memory = Memory()
     for n in range(13):
         memory = decide(quiet, memory, n * 5.0, settings).memory
@@ -145,20 +145,25 @@ def test_workers_trade_places_within_the_budget():
 def test_missing_or_stale_measurements_hold_everything(name):
     memory = decide(sight(pool(2, 1.0), pool(2, 1.0)), Memory(), 0.0, rules()).memory
     flooded = pool(2, 9.0, backlog=9.0)
-    for broken in (None, Signal(1.0, 31.0), Signal(float("nan")), Signal(-1.0)):
+    for broken, wrong in (
+        (None, "is missing"),
+        (Signal(1.0, 31.0), "is 31 s old, allowed are 30"),
+        (Signal(float("nan")), "is nan, which is out of range"),
+        (Signal(-1.0), "is -1, which is out of range"),
+    ):
         view = sight(flooded, replace(flooded, **{name: broken}))
         said = decide(view, memory, 5.0, rules())
         assert counts(said) == (2, 2)
         assert reasons(said) == (Reason.BLIND, Reason.BLIND)
         assert said.memory == memory
-        assert name in said.why[1].text
+        assert f"held, {name} {wrong}" in said.why[1].text
 
 
-def test_stale_counts_and_transfers_hold_everything():
-    flooded = pool(2, 9.0)
-    assert reasons(decide(sight(flooded, counts_age_s=40.0), Memory(), 0.0, rules()))[0] == "blind"
-    stuck = sight(flooded, transfer_backlog_s=Signal(0.0, 99.0))
-    assert reasons(decide(stuck, Memory(), 0.0, rules()))[0] is Reason.BLIND
+@pytest.mark.parametrize("sending", [Signal(0.0, 99.0), Signal(float("inf"))])
+def test_what_is_wrong_with_transfers_holds_everything(sending):
+    said = decide(sight(pool(2, 9.0), transfer_backlog_s=sending), Memory(), 0.0, rules())
+    assert reasons(said) == (Reason.BLIND, Reason.BLIND)
+    assert "transfer_backlog_s is" in said.why[0].text
 
 
 def test_nobody_served_is_no_blindness():
