@@ -15,6 +15,12 @@ _LEVEL_S = 15.0
 """Memory of the level; arrivals are already means of the window."""
 _TREND_S = 120.0
 _NOISE_S = 600.0
+_OUTLIER = 2.0
+"""A measurement adds at most so many times the noise to it: a step of the load is none."""
+_QUIET = 0.03
+"""Of the noise, what is always believed of a single measurement, so that it can grow again."""
+_FAINT = 0.1
+"""Busy workers below which the load has the noise of this one."""
 _SIGNIFICANT = 2.0
 """A trend counts when it brings more than so many times the noise: random arrivals have none."""
 _GROWTH_MAX = 1.5
@@ -32,22 +38,32 @@ def seen(past: Past, load: float, now: float) -> Past:
         return _counted(replace(past, level=load, trend_per_s=0.0, at_s=now), load, now, past.at_s)
     if elapsed <= 0:
         return past
-    off = abs(load - past.level)
+    off = abs(load - past.level) / _root(max(load, past.level))
+    off = min(off, max(_OUTLIER * past.noise, _QUIET))
     level = past.level + (load - past.level) * -math.expm1(-elapsed / _LEVEL_S)
     slope = (level - past.level) / elapsed
     trend = past.trend_per_s + (slope - past.trend_per_s) * -math.expm1(-elapsed / _TREND_S)
-    noise = past.noise + (off - past.noise) * -math.expm1(-elapsed / _NOISE_S)
-    moved = replace(past, level=level, trend_per_s=trend, noise=noise, at_s=now)
+    noisy = past.noise + (off - past.noise) * -math.expm1(-elapsed / _NOISE_S)
+    moved = replace(past, level=level, trend_per_s=trend, noise=noisy, at_s=now)
     return _counted(moved, load, now, past.at_s)
+
+
+def noise(past: Past) -> float:
+    """How far a measurement is off the level on average, in busy workers."""
+    return past.noise * _root(past.level)
 
 
 def ahead(past: Past, seconds: float, now: float) -> float:
     """The load expected in so many seconds, never below 0."""
     growth = past.trend_per_s * seconds
-    if growth < _SIGNIFICANT * past.noise:
+    if growth < _SIGNIFICANT * noise(past):
         growth = 0.0
     trended = min(past.level + growth, past.level * _GROWTH_MAX)
     return max(trended, _yesterday(past, seconds, now))
+
+
+def _root(load: float) -> float:
+    return math.sqrt(max(load, _FAINT))
 
 
 def _yesterday(past: Past, seconds: float, now: float) -> float:

@@ -17,8 +17,9 @@ class Past:
 
     level: float = 0.0
     trend_per_s: float = 0.0
-    noise: float = 0.0
-    """Mean distance of single measurements from the level."""
+    noise: float = 0.1
+    """Mean distance of single measurements from the level, over the root of the level: random
+    arrivals have the same at every load. Until it is measured they are taken for random."""
     at_s: float = -1.0
     """When it was last seen; below 0 = never."""
     day: tuple[float, ...] = ()

@@ -28,6 +28,9 @@ _PATIENCE_MAX_S = 3600.0
 _REGRET_S = 3600.0
 """A removal that is missed within an hour was a mistake, and slows the next down so many times."""
 _SLOWER = 2.0
+_SWING = 8.0
+"""Random arrivals swing from a lull to a surge by so many times their noise: whoever stays has to
+carry a surge, for one fewer may only do in a lull."""
 _TINY = 1e-6
 
 
@@ -80,6 +83,11 @@ class Desk:
         """The load when a worker that is asked for now serves."""
         horizon_s = self.view.startup_s + self.rules.scaling.interval_s
         return forecast.ahead(self.memory.past, horizon_s, self.now) * self.passed_on
+
+    @property
+    def noise(self) -> float:
+        """How far the load is off its level on average."""
+        return forecast.noise(self.memory.past) * self.passed_on
 
     def staffed(self, load: float) -> float:
         """Square-root staffing (Halfin and Whitt 1981): queues stay short with spare workers in
@@ -200,11 +208,13 @@ def _memory(desk: Desk) -> Iterator[Asking]:
 
 
 def _spare(desk: Desk, current: int) -> int:
-    """How many could leave so that the others stay within the hold band. None while any starts,
-    while anybody waits, or while a promise is missed for want of workers."""
+    """How many could leave so that the others stay within the hold band, which widens
+    with the noise of the load. None while any starts, while anybody waits, or while a promise is
+    missed for want of workers."""
     scaling, ready = desk.rules.scaling, desk.pool.ready
     band = scaling.hold_band
-    kept = desk.staffed(max(desk.level, desk.ahead)) / band
+    load = max(desk.level, desk.ahead)
+    kept = max(desk.staffed(load) / band, desk.staffed(load + _SWING * desk.noise))
     if desk.role is Role.DECODE:
         kept = max(kept, ready * _value(desk.pool.kv_used) / (scaling.kv_utilization * band))
     missed = any(asking.workers > ready for asking in _latency(desk))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.scaling.forecast import ahead, seen
+from cluster.scaling.forecast import ahead, noise, seen
 from cluster.scaling.memory import DAY_S, Past
 
 
@@ -20,9 +20,9 @@ def test_the_first_measurement_is_the_level():
 
 
 def test_a_ramp_is_seen_ahead():
-    past = fed(lambda t: 1.0 + t / 600, 600)
+    past = fed(lambda t: 1.0 + t / 600, 1800)
     assert past.trend_per_s == pytest.approx(1 / 600, rel=0.1)
-    assert ahead(past, 60.0, 600.0) == pytest.approx(2.08, abs=0.05)
+    assert ahead(past, 60.0, 1800.0) == pytest.approx(4.08, abs=0.05)
 
 
 def test_a_fall_removes_nothing():
@@ -33,6 +33,28 @@ def test_a_fall_removes_nothing():
 def test_noise_is_no_trend():
     past = fed(lambda t: 2.0 + (0.5 if t % 10 else -0.5), 1200)
     assert ahead(past, 60.0, 1200.0) == past.level
+
+
+def noisy(t):
+    return 2.0 + (0.2 if t % 10 else -0.2)
+
+
+def test_noise_is_how_far_measurements_are_off():
+    past = fed(noisy, 3600)
+    assert 0.15 < noise(past) < 0.25
+    assert noise(fed(lambda t: 2.0, 3600)) < 0.01
+
+
+def test_a_step_is_no_noise():
+    calm = fed(lambda t: 5.0, 3600)
+    stepped = fed(lambda t: 2.0, 60, calm, start=3600.0)
+    assert noise(stepped) < 0.02
+
+
+def test_noise_is_taken_over_to_other_loads_by_their_roots():
+    past = fed(noisy, 3600)
+    quarter = fed(lambda t: 0.5, 120, past, start=3600.0)
+    assert noise(quarter) == pytest.approx(noise(past) / 2, rel=0.2)
 
 
 def test_a_burst_is_believed_only_so_far():

@@ -3,7 +3,7 @@
 import pytest
 
 from baton.messages import Role
-from cluster.scaling.memory import PoolMemory
+from cluster.scaling.memory import Past, PoolMemory
 from cluster.scaling.pools import Desk, judge, remember
 from tests.unit.cluster.scaling.sights import pool, rules, sight
 
@@ -40,6 +40,15 @@ def test_measurements_of_another_pool_do_not_count():
         assert judge(asked)[0].wanted == wanted
 
 
+def test_whoever_stays_has_to_carry_a_surge():
+    """Without noise 3 do for a load of 2: 2.35 over the hold band of 0.85."""
+    seen = pool(6, 2.0)
+    for scatter, spare in ((0.0, 3), (0.03, 3), (0.1, 2), (0.2, 1), (0.4, 0)):
+        memory = PoolMemory(Past(2.0, noise=scatter, at_s=1000.0))
+        asked = Desk(Role.DECODE, seen, sight(decode=seen), memory, rules(), 1000.0)
+        assert judge(asked)[0].spare == spare
+
+
 def test_spare_workers_are_those_that_nobody_misses():
-    assert judge(desk(pool(6, 2.0)))[0].spare == 3
+    assert judge(desk(pool(6, 1.4)))[0].spare == 3
     assert judge(desk(pool(6, 2.0, starting=1)))[0].spare == 0
