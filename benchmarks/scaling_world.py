@@ -133,7 +133,7 @@ def _shift(seed: int) -> Trace:
 
 
 def _constant(per_s: float, seed: int, _: Path) -> Trace:
-    return made("constant", (Stage(per_s, 5400),), seed)
+    return made("constant", (Stage(per_s, 9000),), seed)
 
 
 def _azure(path: Path, seed: int) -> Trace:
