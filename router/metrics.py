@@ -84,7 +84,9 @@ class RouterMetrics:
         self.inflight = self._gauge("inflight_requests", "Requests inside this router.")
 
     def _define_workers(self) -> None:
-        self._frames = self._counter("frames", "Step frames received.", "role")
+        frames = self._counter("frames", "Step frames received.", "role")
+        # The one count that is made at each engine step.
+        self._frames = {role: frames.labels(role.value) for role in Role}
         self._lost = self._counter("links_lost", "Connections to workers lost.", "role")
         self._mismatched = self._counter("workers_refused", "Workers of another configuration.")
         build = self._gauge("build_info", "1; what this router is built of.", *_BUILD)
@@ -150,7 +152,7 @@ class RouterMetrics:
 
     def frame(self, role: Role) -> None:
         """A step frame came."""
-        self._frames.labels(role.value).inc()
+        self._frames[role].inc()
 
     def link_lost(self, role: Role) -> None:
         """A connection to a worker is gone."""

@@ -7,17 +7,18 @@ that is its alone.
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.exposition import rendered
+
 
 def answer(registry: CollectorRegistry, request: Request) -> Response:
     """The metrics in the format that the scraper asks for."""
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(registry), headers={"content-type": content_type})
+    text, content_type = rendered(registry, request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": content_type})
 
 
 def metrics_app(registry: CollectorRegistry) -> Starlette:

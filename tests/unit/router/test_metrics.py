@@ -50,4 +50,5 @@ def test_everything_has_the_prefix_and_two_routers_do_not_share() -> None:
     names = [line.split()[2] for line in generate_latest(metrics.registry).decode().splitlines()
              if line.startswith("# TYPE")]  # fmt: skip
     assert all(name.startswith("baton_") for name in names)
-    assert sample(other, "baton_frames_total", role="decode") is None
+    assert sample(metrics, "baton_frames_total", role="decode") == 1
+    assert sample(other, "baton_frames_total", role="decode") == 0

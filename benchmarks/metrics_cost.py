@@ -1,0 +1,188 @@
+"""What a router's metrics cost: to be scraped, and per token.
+
+usage: python -m benchmarks.metrics_cost [--quick] [--json FILE]
+Scraping: the metrics of a router with 64 workers that report everything they can, 100 tenants and
+16 classes are rendered again and again, in both formats; `metrics_ms_p99` and `metrics_bytes` are
+of the dearer one. Per token: two routers in this process, the real one behind vLLM's own front end,
+one with its metrics and one that keeps none, take turns at the same requests, whose workers are
+played: 32 streams of 64 tokens, one frame a step and worker. `router_cpu_per_token_rise` is the
+median of the paired differences in processor time, as a part of what a token costs without metrics.
+No HTTP and no gRPC are in it, which cost the router as much again: the real part is smaller. The
+last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from vllm import SamplingParams
+
+from baton.percentile import percentile
+from baton.settings import Settings
+from benchmarks.metrics_world import (
+    OPENMETRICS,
+    TEXT,
+    Played,
+    busy_router,
+    settings,
+    tenants,
+    without_metrics,
+)
+from deploy.model import model_path
+from router.exposition import rendered
+from router.http import build_front, front_args
+
+STREAMS, TOKENS, PROMPT_TOKENS = 32, 64, 256
+SCRAPE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    scrapes: int
+    """Of each format."""
+    rounds: int
+    """Of each router."""
+
+
+QUICK, FULL = Size(100, 24), Size(1000, 150)
+
+
+# --- scraping -------------------------------------------------------------------------------------
+
+
+def scraped(size: Size) -> dict[str, Any]:
+    """What it takes to render everything."""
+    router = busy_router()
+    found: dict[str, tuple[float, float, int]] = {}
+    gc.collect()
+    gc.freeze()
+    for accept in (TEXT, OPENMETRICS):
+        times = [_render(router.metrics.registry, accept) for _ in range(size.scrapes)]
+        wall_ms = [wall for wall, _, _ in times]
+        cpu_ms = median(cpu for _, cpu, _ in times)
+        found[accept] = (percentile(wall_ms, 0.99) or 0.0, cpu_ms, max(n for _, _, n in times))
+    return {
+        "metrics_ms_p99": round(max(wall for wall, _, _ in found.values()), 2),
+        "metrics_cpu_ms_p50": round(max(cpu for _, cpu, _ in found.values()), 2),
+        "metrics_bytes": max(size for _, _, size in found.values()),
+        "workers": len(router.heart.status()["workers"]),
+        "tenants": len(tenants()),
+    }
+
+
+def _render(registry: CollectorRegistry, accept: str) -> tuple[float, float, int]:
+    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+    text, _ = rendered(registry, accept)
+    cpu_ms = (time.thread_time_ns() - cpu) / 1e6
+    return (time.perf_counter_ns() - wall) / 1e6, cpu_ms, len(text)
+
+
+# --- per token ------------------------------------------------------------------------------------
+
+
+class Side:
+    """One router, with the front end of vLLM before it and played workers behind it."""
+
+    def __init__(self, chosen: Settings, args: Any, *, metered: bool) -> None:
+        self._played = Played(chosen, workers=2)
+        if not metered:
+            without_metrics(self._played)
+        self._front = build_front(args, self._played.heart)
+        self._played.heart.attach(self._front)
+        self._played.up()
+        self._number = 0
+
+    async def round(self) -> float:
+        """Processor time per token, in microseconds."""
+        began = time.process_time_ns()
+        streams = [self._ask(number) for number in range(STREAMS)]
+        readers = [asyncio.ensure_future(_read(stream)) for stream in streams]
+        self._played.compute_prompts()
+        for _ in range(TOKENS):
+            self._played.step(TOKENS)
+            # The readers' turn, as the server's that writes to clients.
+            await asyncio.sleep(0)
+        read = await asyncio.gather(*readers)
+        assert read == [TOKENS] * STREAMS, "an answer is not whole"
+        return (time.process_time_ns() - began) / 1e3 / (STREAMS * TOKENS)
+
+    def _ask(self, number: int) -> Any:
+        self._number += 1
+        first = self._number * PROMPT_TOKENS
+        tokens = [(first + n) % 4000 + 10 for n in range(PROMPT_TOKENS)]
+        params = SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True)
+        prompt = {"type": "token", "prompt_token_ids": tokens}
+        with self._played.caller(number):
+            return self._front.generate(prompt, params, f"r{self._number}")
+
+    def close(self) -> None:
+        self._front.shutdown()
+
+
+async def _read(stream: Any) -> int:
+    tokens = 0
+    async for output in stream:
+        tokens = len(output.outputs[0].token_ids)
+    return tokens
+
+
+async def per_token(size: Size) -> dict[str, Any]:
+    """Both sides in turn, which of them begins changing every time."""
+    chosen = settings()
+    args = front_args(chosen, model_path(chosen))
+    off, on = (Side(chosen, args, metered=metered) for metered in (False, True))
+    for side in (off, on):
+        for _ in range(3):
+            await side.round()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    pairs = [await _pair(off, on, turn) for turn in range(size.rounds)]
+    gc.enable()
+    off.close()
+    on.close()
+    plain_us = median(plain for plain, _ in pairs)
+    rise = median(metered - plain for plain, metered in pairs) / plain_us
+    return {
+        "router_cpu_per_token_rise": round(rise, 4),
+        "router_cpu_us_per_token": round(plain_us, 2),
+        "metrics_cpu_us_per_request": round(rise * plain_us * TOKENS, 1),
+    }
+
+
+async def _pair(off: Side, on: Side, turn: int) -> tuple[float, float]:
+    if turn % 2:
+        plain = await off.round()
+        return plain, await on.round()
+    metered = await on.round()
+    return await off.round(), metered
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    chosen = parser.parse_args(argv)
+    size = QUICK if chosen.quick else FULL
+    figures = scraped(size) | asyncio.run(per_token(size))
+    # A scrape stops the router's loop as well: its part of a core.
+    figures["scrape_cpu_share"] = round(figures["metrics_cpu_ms_p50"] / SCRAPE_EVERY_S / 1e3, 5)
+    line = json.dumps(figures)
+    if chosen.json is not None:
+        chosen.json.write_text(line + "\n")
+    print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
