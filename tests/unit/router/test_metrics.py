@@ -51,4 +51,4 @@ def test_everything_has_the_prefix_and_two_routers_do_not_share() -> None:
              if line.startswith("# TYPE")]  # fmt: skip
     assert all(name.startswith("baton_") for name in names)
     assert sample(metrics, "baton_frames_total", role="decode") == 1
-    assert sample(other, "baton_frames_total", role="decode") == 0
+    assert sample(other, "baton_frames_total", role="decode") is None
