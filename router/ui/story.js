@@ -44,7 +44,7 @@ function split(found) {
   if (!parts.length) return [el("p", { class: "sub" }, "No token has come of it, so there is nothing to split.")];
   const spans = parts.map(([name, s], i) => {
     const span = el("span", { class: `c${(i % 7) + 1}`, title: `${title(name)}: ${seconds(s)}` });
-    span.style.flexGrow = String(Math.max(s, 0));
+    span.style.flexGrow = String(all > 0 ? (100 * Math.max(s, 0)) / all : 1);
     span.style.flexBasis = "0";
     return span;
   });
