@@ -198,7 +198,7 @@ function when(age) {
 // The next number above that reads well and divides by four.
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * [1, 1.2, 1.6, 2, 2.4, 3.2, 4, 5, 6, 8, 10].find((step) => step * power >= value * 0.999);
+  return power * [1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10].find((step) => step * power >= value * 0.999);
 }
 
 function tick(value, top, format) {
