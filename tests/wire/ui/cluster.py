@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Self
@@ -64,7 +63,6 @@ class Cluster:
 
     async def start(self) -> None:
         """A router; after `stop`, another one at the same port."""
-        self.started_at = time.monotonic()
         dump = self.settings.model_dump()
         dump["router"]["port"] = self.port
         self.router = RouterProcess(dump, "router-0", DIGEST)

@@ -42,11 +42,13 @@ async def test_many_who_look_cost_no_more_than_one(scene: Scene) -> None:
 
 async def test_totals_are_noted_while_nobody_looks(scene: Scene) -> None:
     read = Read(scene)
-    for _ in range(3):
+    scene.up(D)
+    for name in "abc":
         read.board.note()
         read.board.note()
         scene.clock.advance(STEP_S)
-        scene.metrics.first_token(0.1, "default")
+        scene.submit(name)
+        scene.frame("d", prefilled=[f"{name}.0.s"])
     assert read.times == 0
     chart = json.loads(read.board.data())["chart"]
     assert chart["age_s"] == [15.0, 10.0, 5.0, 0.0]

@@ -125,10 +125,13 @@ def test_classes_that_the_metrics_tell_apart_have_a_row_each(scene: Scene) -> No
     ]
 
 
-def test_the_last_column_of_the_chart_is_now(scene: Scene) -> None:
+async def test_the_last_column_of_the_chart_is_now(scene: Scene) -> None:
+    scene.up(D)
+    scene.submit("r")
+    scene.clock.advance(0.2)
     history, earlier = History(), totals_of(figures.Figures(), 95.0)
     history.note(earlier)
-    scene.metrics.first_token(0.2, "default")
+    scene.frame("d", prefilled=["r.0.s"])
     seen = view(scene, points=list(history))
     chart = data(replace(seen, latest=history.point(totals_of(seen.found, 100.0))))["chart"]
     assert chart["age_s"] == [5.0, 0.0]
