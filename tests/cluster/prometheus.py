@@ -18,11 +18,11 @@ from tests.cluster.asking import free_port, until
 class Prometheus:
     """Its HTTP API."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
 
     def get(self, path: str, **params: str) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=20, trust_env=False)
+        answer = self._client.get(f"/api/v1/{path}", params=params)
         assert answer.status_code == 200, f"{params}: {answer.text}"
         return answer.json()["data"]
 
@@ -33,7 +33,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == 200
+            return self._client.get("/-/ready").status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -55,12 +55,14 @@ def scraping(router: str, folder: Path) -> Iterator[Prometheus]:
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    server = Prometheus(f"http://{address}")
+    client = httpx.Client(base_url=f"http://{address}", timeout=20, trust_env=False)
+    server = Prometheus(client)
     try:
         until(lambda: process.poll() is not None or server.ready(), 60, "Prometheus is ready")
         assert process.poll() is None, (folder / "log").read_text()
         yield server
     finally:
+        client.close()
         process.terminate()
         try:
             process.wait(20)

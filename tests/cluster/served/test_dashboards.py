@@ -6,8 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,52 +16,56 @@ from benchmarks.served import Served
 from deploy.dashboards.files import DASHBOARDS
 from deploy.dashboards.promql import filled
 from deploy.dashboards.rules import ALERTS, RECORDINGS
-from tests.cluster.asking import BACK_S, LONG_ANSWER, SHORT, busy, serves, until
+from tests.cluster.asking import BACK_S, LONG_ANSWER, LONG_PROMPT, SHORT, busy, serves, until
 from tests.cluster.prometheus import Prometheus, scraping
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 WITHIN_S = 60.0
 MORE_THAN_FIT = 1100
 """A router holds 1,024 requests."""
-LONG_PROMPT = {**SHORT, "prompt": "word " * 400, "max_tokens": 16}
 
 
-@contextmanager
-def _load(served: Served) -> Iterator[None]:
+class _Load:
     """Answers of several clients, and now and then a fault, until it is left."""
-    over = threading.Event()
-    faults: list[str] = []
 
-    def run(number: int) -> None:
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            prompt = f"client {number} asks {turn % 3}: {LONG_PROMPT['prompt']}"
-            httpx.post(url, json={**LONG_PROMPT, "prompt": prompt}, timeout=60)
-            over.wait(0.2)
+    def __init__(self, served: Served) -> None:
+        self._url = served.url
+        self._over = threading.Event()
+        self._faults: list[str] = []
+        runs = (self._ask, SHORT), (self._ask, LONG_PROMPT), (self._go_wrong, SHORT)
+        self._threads = [threading.Thread(target=run, args=(body,)) for run, body in runs]
 
-    def go_wrong() -> None:
-        while not over.is_set():
-            faults.append("begun")
-            assert httpx.post(url, json={**SHORT, "model": "nobody"}).status_code == 404
-            assert httpx.post(url, json={**SHORT, "n": MORE_THAN_FIT}).status_code == 429
-            with httpx.stream("POST", url, json={**LONG_ANSWER, "stream": True}) as answer:
-                next(answer.iter_lines())
-            faults.append("done")
-            over.wait(1)
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
-    url = f"{served.url}/v1/completions"
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(3)]
-    threads.append(threading.Thread(target=go_wrong))
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
             thread.join(60)
-    assert faults.count("begun") == faults.count("done") > 0, "a fault went otherwise"
+        assert self._faults.count("begun") == self._faults.count("done") > 0
+
+    def _ask(self, body: dict[str, Any]) -> None:
+        turn = 0
+        with httpx.Client(base_url=self._url, timeout=60) as client:
+            while not self._over.wait(0.1):
+                turn += 1
+                # A prompt that was computed before need not be handed over.
+                prompt = f"{turn}: {body['prompt']}"
+                asked = {**body, "prompt": prompt, "max_tokens": 16}
+                client.post("/v1/completions", json=asked)
+
+    def _go_wrong(self, body: dict[str, Any]) -> None:
+        path = "/v1/completions"
+        with httpx.Client(base_url=self._url, timeout=60) as client:
+            while not self._over.wait(0.5):
+                self._faults.append("begun")
+                assert client.post(path, json={**body, "model": "nobody"}).status_code == 404
+                assert client.post(path, json={**body, "n": MORE_THAN_FIT}).status_code == 429
+                long = {**LONG_ANSWER, "stream": True}
+                with client.stream("POST", path, json=long) as answer:
+                    next(answer.iter_lines())
+                self._faults.append("done")
 
 
 def _everything() -> dict[str, tuple[str, bool]]:
@@ -111,7 +115,7 @@ def test_every_query_has_data_under_load_with_faults(
 ) -> None:
     left = _everything()
     assert len(left) > 100
-    with _load(served):
+    with _Load(served):
         began = time.monotonic()
         while left and time.monotonic() < began + WITHIN_S:
             time.sleep(1)
