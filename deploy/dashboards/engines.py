@@ -116,7 +116,8 @@ _HEALTH = Row(
         Panel(
             "Legs that ended, by how",
             "reqps",
-            "stop and length are good, abort are clients that left; error: read that worker's log.",
+            "stop and length are good; error: read that worker's log. Legs that the router aborts, "
+            "for clients that left, are not among them.",
             (
                 Query(
                     or_zero(
