@@ -14,6 +14,7 @@ from baton.errors import Reason
 from baton.ids import RequestId, RouterId, WorkerId
 from baton.messages import ClusterView, Dispatch, Member, Role, WorkerInfo, WorkerState
 from baton.settings import Settings
+from baton.spans import SpanContext
 from baton.wire import worker_pb2 as pb
 from deploy.model import resolved, served_name
 from router.attainment import PROMISES, Ending, Verdict
@@ -28,7 +29,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 WORKERS = 32
 """Of each role."""
 TENANTS, CLASSES = 100, 15
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331)
 _BOUNDS_S = tuple(0.001 * 2**n for n in range(14))
 _REASONS = ("prefill_lost", "write_failed", "deadline", "aborted", "checksum")
 _STATES = ("waiting", "streaming", "closing", "fenced")
@@ -111,7 +112,7 @@ class Played:
     def caller(self, number: int) -> Iterator[None]:
         """Who asks meanwhile: one tenant after the other, each within a trace."""
         tenant = self._tenants[number % len(self._tenants)]
-        token = CALLER.set(Caller(tenant, trace_id=TRACE))
+        token = CALLER.set(Caller(tenant, trace=TRACE))
         try:
             yield
         finally:
@@ -228,7 +229,7 @@ def busy_router() -> Played:
         played.frame(info.worker_id, transfer=_report(written_to))
     for number, tenant in enumerate(tenants()):
         tokens = [number * 100 + n for n in range(64)]
-        caller = Caller(tenant, trace_id=TRACE)
+        caller = Caller(tenant, trace=TRACE)
         name = RequestId(f"cmpl-{number:032x}-0")
         played.heart.submit(EngineRequest(name, (b"x",), 64, 16, tokens=tokens, caller=caller))
     played.compute_prompts()

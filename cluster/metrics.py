@@ -64,7 +64,7 @@ class ClusterCollector(Collector):
         )
 
 
-def _one(name: str, text: str, value: float) -> Metric:
+def _one(name: str, text: str, value: float | None) -> Metric:
     return GaugeMetricFamily(f"baton_{name}", text, value=value)
 
 
@@ -96,14 +96,14 @@ def _scaler(told: Told) -> Iterator[Metric]:
         wanted.add_metric((Role.PREFILL.value,), row.prefill)
         wanted.add_metric((Role.DECODE.value,), row.decode)
     yield wanted
-    if row is None or row.figures is None:
-        return
-    figures = row.figures
-    yield _one("scaler_auto", "1 while the law decides, 0 by hand.", row.mode == "auto")
-    quiet_s = figures.quiet_s + told.silent_s
+    figures = None if row is None else row.figures
+    auto = None if row is None else float(row.mode == "auto")
+    yield _one("scaler_auto", "1 while the law decides, 0 by hand.", auto)
+    quiet_s = None if figures is None else figures.quiet_s + told.silent_s
     yield _one("scaler_quiet_seconds", "Since the last decision, else since the start.", quiet_s)
-    yield _one("scaler_budget_gpus", "GPUs that both pools may have; 0 = any.", figures.gpu_budget)
-    pools = {role: figures.pool(role) for role in Role}
+    budget = None if figures is None else figures.gpu_budget
+    yield _one("scaler_budget_gpus", "GPUs that both pools may have; 0 = any.", budget)
+    pools = {} if figures is None else {role: figures.pool(role) for role in Role}
     for name, (text, value) in _POOL.items():
         gauge = GaugeMetricFamily(f"baton_{name}", text, labels=("role",))
         for role, pool in pools.items():

@@ -28,6 +28,6 @@ def register(
         TransferCollector(registry.peers),
         PoolCollector(figures),
         SignalCollector(signals),
-        splits,
     ):
         metrics.registry.register(one)
+    splits.register(metrics.registry)

@@ -21,6 +21,7 @@ from baton.ids import RouterId
 from baton.messages import Role
 from baton.settings import Settings
 from baton.settings.router import CLASSES_MAX
+from cluster.metrics import ClusterCollector, Told
 from router.attainment import PROMISES, WINDOWS_S
 from router.heart import Heart
 from router.metrics import RouterMetrics
@@ -101,7 +102,10 @@ def families() -> list[Family]:
     """All that a router has, by name."""
     metrics = RouterMetrics()
     identity = Identity(RouterId("router"), "")
-    Heart(identity, Settings(), ManualClock(), metrics, _no_link)
+    settings = Settings()
+    Heart(identity, settings, ManualClock(), metrics, _no_link)
+    told = Told(None, None, 0.0)
+    metrics.registry.register(ClusterCollector(lambda: told, settings.kv_transfer))
     found = [f for one in _collectors(metrics.registry) for f in _of_collector(one)]
     return sorted(found)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from baton.messages import Dispatch, Role
 from router.ui import requests
-from tests.unit.router.fakes import D, P, Scene, info
+from tests.unit.router.fakes import D, P, Scene
 
 
 def told(scene: Scene, name: str) -> dict:
@@ -29,17 +28,6 @@ async def test_a_divided_request_from_its_coming_to_its_end(scene: Scene) -> Non
     assert (row["outcome"], row["prefill"], row["decode"]) == ("finished", "p", "d")
     assert (row["ttft_s"], row["duration_s"], row["age_s"]) == (0.75, 2.75, 3.75)
     assert (row["attempts"], row["division"]) == (1, "disaggregated")
-
-
-async def test_news_of_prefill_that_its_tokens_overtook_does_not_count(scene: Scene) -> None:
-    both = {"dispatch": Dispatch.CONCURRENT}
-    scene.up(info("p", Role.PREFILL, **both), info("d", Role.DECODE, **both))
-    scene.submit("r")
-    scene.clock.advance(0.5)
-    scene.frame("d", prefilled=["r.0.d"])
-    scene.clock.advance(0.5)
-    scene.frame("p", prefilled=["r.0.p"])
-    assert split(scene, "r") == {"admission_queue": 0.0, "prefill_and_first_token": 0.5}
 
 
 @pytest.mark.parametrize(
