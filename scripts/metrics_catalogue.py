@@ -18,7 +18,7 @@ from baton.clock import ManualClock
 from baton.costs import WorkerCosts
 from baton.errors import Reason
 from baton.ids import RouterId
-from baton.messages import Role
+from baton.messages import Role, WorkerState
 from baton.settings import Settings
 from baton.settings.router import CLASSES_MAX
 from cluster.metrics import ClusterCollector, Told
@@ -42,6 +42,7 @@ def _values(kind: Iterable[StrEnum | str]) -> str:
 
 _SOME_REASON = f"a reason as in answers' `code`: {_values(Reason)}"
 LABELS: dict[str, str] = {
+    "action": _values((ADD, REMOVE, CHANGE_ROLE)),
     "answer": "`answered`, `refused`, `late`",
     "class": f"`default` and the classes in `slo.classes`, {CLASSES_MAX + 1} at most",
     "end": "`source` (prefill), `target` (decode)",
@@ -65,6 +66,10 @@ LABELS: dict[str, str] = {
 }
 """What each label is; `SPECIAL` where a metric gives it another meaning."""
 SPECIAL: dict[tuple[str, str], str] = {
+    ("baton_scaler_actions", "reason"): "as in `baton_scaler_reason`",
+    ("baton_scaler_decisions", "reason"): "as in `baton_scaler_reason`",
+    ("baton_scaler_reason", "reason"): _values(REASONS),
+    ("baton_scaler_workers", "state"): _values(WorkerState),
     ("baton_choices", "reason"): _values(ChoiceReason),
     ("baton_decode_choices", "reason"): _values(DecodeWhy),
     ("baton_kv_transfer_ended", "reason"): "why; a few words",
