@@ -32,6 +32,3 @@ async def test_two_alone_and_one_handed_over(cluster: ClusterOfTwo, pair: Pair) 
     before, after = await warm_up(cluster, pair)
     assert after.finished - before.finished == 3
     assert after.failed == before.failed
-    # The second one alone finds a block of the first one; nothing else is in any cache.
-    hits = after.load.prefix_hit_tokens - before.load.prefix_hit_tokens
-    assert hits == cluster.decode.info.block_size_tokens

@@ -20,4 +20,4 @@ async def test_a_block_is_written_and_the_pair_is_measured(
 
 async def _is_told(pair: PushPair, received: int) -> bool:
     decode, prefill = await pair.decode.report(), await pair.prefill.report()
-    return decode.transfer.received == received + 1 and bool(prefill.transfer.gb_per_s)
+    return decode.transfer.received > received and bool(prefill.transfer.gb_per_s)
