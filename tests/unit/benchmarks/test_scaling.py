@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import scaling, scaling_report
+from benchmarks.routing_runs import Runs, seeds
 from benchmarks.scaling_laws import (
     RIVALS,
     Counts,
@@ -84,6 +85,26 @@ def test_quick_and_full_runs_have_every_law():
         assert on_ramp | {"static peak"} == {BATON, *RIVALS}
         assert all(case.scenario in SCENARIOS for case in cases)
     assert all(c.seeds >= 3 for c in scaling._quick() if (c.law, c.scenario) == (BATON, "ramp"))
+
+
+def test_every_run_says_that_it_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(scaling, "run", lambda job: Score(0.5, job.seed, 1.0, 2.0, 0))
+    cases = [scaling.Case("ramp", "a", 0.5, seeds=2), scaling.Case("azure", "b", 1.0, seeds=1)]
+    points, cpu_s = scaling.measured(Runs(1), cases, scaling.TRACE)
+    first, second = list(seeds(2))
+    assert [p.score.workers for p in points] == [(first + second) / 2, first]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith(f"3/3 azure, b 1, start-up 60 s, seed {first}: 0.5000 at")
+    assert cpu_s >= 0
+
+
+def test_near_laws_run_with_more_than_one_seed():
+    found = {(c.scenario, c.law): c.seeds for c in scaling._full()}
+    assert found["random ramp", BATON] == found["random ramp", "Dynamo planner"] == 5
+    assert found["constant 6", BATON] == 5
+    assert found["ramp", "HeteroScale"] == 3
+    assert found["ramp", "Ray Serve"] == found["azure", "HeteroScale"] == 1
 
 
 def test_files_that_cannot_be_used(tmp_path, capsys, monkeypatch):
