@@ -22,6 +22,7 @@ from baton.messages import Role, WorkerState
 from baton.settings import Settings
 from baton.settings.router import CLASSES_MAX
 from cluster.metrics import ClusterCollector, Told
+from cluster.tally import ADD, CHANGE_ROLE, REASONS, REMOVE
 from router.attainment import PROMISES, WINDOWS_S
 from router.heart import Heart
 from router.metrics import RouterMetrics
