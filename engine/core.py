@@ -217,9 +217,10 @@ class EngineCore:
 
     async def transfer_report(self) -> TransferReport | None:
         with _dead_is_failed():
-            # The first rank's: Baton's connector serves one device per engine.
-            (stats, *_) = await self._client.collective_rpc_async("connector_stats")
-        return self._reports.read(stats)
+            ranks = await self._client.collective_rpc_async("connector_stats")
+        return self._reports.read(
+            {key: said for stats in ranks for key, said in (stats or {}).items()}
+        )
 
     async def peers_dead(self, agents: Sequence[str]) -> None:
         with _dead_is_failed():

@@ -7,30 +7,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from baton.wire import worker_pb2 as wire
-from kv_transfer.report import SECONDS_BOUNDS, STATS_KEY, Times, TransferReport, from_plain
+from kv_transfer.report import (
+    SECONDS_BOUNDS,
+    Times,
+    TransferReport,
+    from_plain,
+    is_report,
+    of_engine,
+)
 
 _log = logging.getLogger("baton.engine")
 
 
 class ReportReader:
-    """Reads the report out of each step's connector statistics.
+    """Reads the reports of an engine's devices out of each step's connector statistics.
 
-    An engine steps far more often than its report changes: the same report is read once.
+    An engine steps far more often than they change: the same report is read once, and that of a
+    device that says nothing still stands.
     """
 
     def __init__(self) -> None:
-        self._plain: object = None
+        self._plain: dict[str, Any] = {}
+        self._ranks: dict[str, TransferReport] = {}
         self._report: TransferReport | None = None
         self._complained = False
 
     def read(self, stats: Mapping[str, Any] | None) -> TransferReport | None:
         """The report; None where there is none, or none that can be read."""
-        plain = stats.get(STATS_KEY) if isinstance(stats, Mapping) else None
-        if plain is None:
+        found = stats.items() if isinstance(stats, Mapping) else ()
+        said = {key: plain for key, plain in found if is_report(key) and plain is not None}
+        if not said:
             return None
-        if plain != self._plain:
-            self._plain, self._report = plain, self._parsed(plain)
+        for key, plain in said.items():
+            if plain != self._plain.get(key):
+                self._read(key, plain)
         return self._report
+
+    def _read(self, key: str, plain: Any) -> None:
+        self._plain[key] = plain
+        self._ranks.pop(key, None)
+        if (report := self._parsed(plain)) is not None:
+            self._ranks[key] = report
+        self._report = of_engine(list(self._ranks.values())) if self._ranks else None
 
     def _parsed(self, plain: Any) -> TransferReport | None:
         try:

@@ -8,13 +8,15 @@ files that touch vLLM's internals (covered by the engine contract tests); what i
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
+    KVConnectorHandshakeMetadata,
     KVConnectorMetadata,
     KVConnectorRole,
     KVConnectorTransferResults,
@@ -26,12 +28,13 @@ from vllm.v1.request import RequestStatus
 
 from baton.clock import MonotonicClock
 from kv_transfer.agent import Agent
-from kv_transfer.endpoint import Layout, Region, encode_endpoint
+from kv_transfer.endpoint import Layout, Region, decode_endpoint, encode_endpoint, joined
+from kv_transfer.envelopes import News, RankEndpoint, StepOrders, TransferStats
 from kv_transfer.mover import Mover
 from kv_transfer.moving import Memory, MoverLimits, Results
 from kv_transfer.orders import Cover, Done, Orders, PeersDead
 from kv_transfer.pair_tests import Rules
-from kv_transfer.report import STATS_KEY, TransferReport, to_plain
+from kv_transfer.report import TransferReport, stats_key, to_plain
 from kv_transfer.scheduling import SchedulingSide
 from kv_transfer.self_test import Floor, TestLimits
 from kv_transfer.start_report import StartReport, report_path
@@ -55,43 +58,12 @@ _IDLE_STEPS = 5
 _WELL = (RequestStatus.FINISHED_LENGTH_CAPPED, RequestStatus.FINISHED_STOPPED)
 
 
-class StepOrders(KVConnectorMetadata):
-    """One step's orders on their way from the scheduler's half to the worker's."""
-
-    def __init__(self, orders: Orders) -> None:
-        self.orders = orders
-
-
-class Admissions(KVConnectorWorkerMetadata):
-    """Decode legs that may be given blocks, on their way from the worker's half to the
-    scheduler's."""
-
-    def __init__(self, request_ids: set[str]) -> None:
-        self.request_ids = request_ids
-
-    def aggregate(self, other: KVConnectorWorkerMetadata) -> Admissions:
-        assert isinstance(other, Admissions)
-        return Admissions(self.request_ids | other.request_ids)
-
-
-class TransferStats(KVConnectorStats):
-    """A `TransferReport` on its way to the engine's owner: totals, so the latest one counts."""
-
-    def reset(self) -> None:
-        self.data.clear()
-
-    def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
-        return other
-
-    def reduce(self) -> dict[str, int | float]:
-        return {}
-
-    def is_empty(self) -> bool:
-        return not self.data
-
-
 class BatonConnector(KVConnectorBase_V1):
-    """Full attention, one KV cache group, one device per engine."""
+    """Full attention, one KV cache group, devices joined by tensor parallelism alone.
+
+    Each rank's worker half has a mover of its own, which speaks to that of the same rank of a peer.
+    A load or a send is over once it is over on every rank: vLLM counts the ranks that report it.
+    """
 
     def __init__(
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig
@@ -102,6 +74,9 @@ class BatonConnector(KVConnectorBase_V1):
         self._blocks = kv_cache_config.num_blocks
         self._block_tokens: int = vllm_config.cache_config.block_size
         self._settings = vllm_config.kv_transfer_config.kv_connector_extra_config
+        self._rank, self._ranks = 0, vllm_config.parallel_config.tensor_parallel_size
+        self._name = f"baton-{vllm_config.kv_transfer_config.engine_id}"
+        self._endpoint = b""
         self._side = SchedulingSide(self._block_tokens, self._settings["stream"])
         self._mover: Mover | None = None
         self._orders = Orders()
@@ -141,25 +116,40 @@ class BatonConnector(KVConnectorBase_V1):
         return self._side.finished(request, well=request.status in _WELL), None
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
-        admissions = connector_output.kv_connector_worker_meta
-        for request_id in admissions.request_ids if isinstance(admissions, Admissions) else ():
+        meta = connector_output.kv_connector_worker_meta
+        news = meta if isinstance(meta, News) else News(set(), set())
+        for request_id in news.admitted:
             self._side.admitted(request_id)
         for request_id in connector_output.finished_sending or ():
             self._side.sent(request_id)
         for request_id in connector_output.finished_recving or ():
             self._side.received(request_id)
+        for request_id in news.failed:
+            self._side.failed(request_id)
+
+    def set_xfer_handshake_metadata(
+        self, metadata: dict[int, KVConnectorHandshakeMetadata]
+    ) -> None:
+        ranks = {
+            rank: decode_endpoint(one.endpoint)
+            for rank, one in metadata.items()
+            if isinstance(one, RankEndpoint)
+        }
+        StartReport(report_path(os.getppid())).endpoint(encode_endpoint(joined(ranks)))
 
     # -- the worker's half
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         settings = self._settings
+        self._rank = get_tensor_model_parallel_rank()
         # Layers that share their KV come with the same memory.
         owners = {cache.data_ptr(): name for name, cache in reversed(kv_caches.items())}
         caches = {name: kv_caches[name] for name in kv_caches if name in owners.values()}
         self._layer_of = {name: layer for layer, name in enumerate(caches)}
         tensors = _by_block(list(caches.values()), self._blocks)
         layout = _layout(tensors, self._blocks, self._block_tokens, len(caches))
-        agent = Agent(f"baton-{uuid.uuid4().hex}", layout)
+        layout = replace(layout, rank=self._rank, ranks=self._ranks)
+        agent = Agent(self._name, layout)
         checking = Checking(settings["verify"])
         sums = Sums(views_of(tensors, self._blocks), layout.layers)
         floor = Floor(settings["min_gb_per_second"], settings["refuse_slow"])
@@ -168,11 +158,15 @@ class BatonConnector(KVConnectorBase_V1):
             settings["write_deadline_s"], settings["hold_s"], checking, tests, settings["ucx_tls"]
         )
         off = checking is Checking.OFF
-        memory = Memory(layout.block_bytes, layout.layers, None if off else sums.of)
+        of = None if off else sums.of
+        memory = Memory(layout.block_bytes, layout.layers, of, self._rank, self._ranks)
         enter = _thread_entry(tensors[0].device)
         self._mover = Mover(agent, limits, MonotonicClock(), memory, enter)
-        StartReport(report_path(os.getppid())).endpoint(encode_endpoint(agent.endpoint()))
+        self._endpoint = encode_endpoint(agent.endpoint())
         self._mover.start()
+
+    def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
+        return RankEndpoint(self._endpoint)
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         super().bind_connector_metadata(connector_metadata)
@@ -230,14 +224,15 @@ class BatonConnector(KVConnectorBase_V1):
         return min(_IDLE_WAIT_S * longer, _IDLE_WAIT_MAX_S) if self._orders.idle else 0.0
 
     def build_connector_worker_meta(self) -> KVConnectorWorkerMetadata | None:
-        return Admissions(self._results.admitted) if self._results.admitted else None
+        admitted, failed = self._results.admitted, set(self._results.failed)
+        return News(admitted, failed) if admitted or failed else None
 
     def get_kv_connector_stats(self) -> KVConnectorStats | None:
         report = None if self._mover is None else self._mover.report()
         if report is None or report == self._reported:
             return None
         self._reported = report
-        return TransferStats({STATS_KEY: to_plain(report)})
+        return TransferStats({stats_key(self._rank): to_plain(report)})
 
     @classmethod
     def build_kv_connector_stats(
@@ -263,8 +258,15 @@ def _refuse_unsupported(config: VllmConfig, kv_cache: KVCacheConfig) -> None:
         raise ValueError(
             f"Baton's connector moves the KV of full attention; this model has {names}: {advice}"
         )
-    if config.parallel_config.world_size > 1:
-        raise ValueError(f"Baton's connector serves one device per engine so far; {advice}")
+    parallel = config.parallel_config
+    sizes = {
+        "pipeline_parallel_size": parallel.pipeline_parallel_size,
+        "prefill_context_parallel_size": parallel.prefill_context_parallel_size,
+        "decode_context_parallel_size": parallel.decode_context_parallel_size,
+    }
+    if other := ", ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1):
+        # Their devices hold other layers, or other tokens, of a block.
+        raise ValueError(f"Baton's connector knows tensor parallelism alone, and {other}; {advice}")
 
 
 def _thread_entry(device: torch.device) -> Callable[[], None]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -26,7 +26,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All KV memory of one engine, block by block."""
+    """All KV memory of one device of an engine, block by block."""
 
     regions: tuple[Region, ...]
     blocks: int
@@ -38,6 +38,10 @@ class Layout:
     """Equal where bytes mean the same: shape, number format, instruction set."""
     layers: int = 1
     """Each has the same number of regions, one after the other."""
+    rank: int = 0
+    """Which device of its engine's this is."""
+    ranks: int = 1
+    """Devices that share the engine: its tensor-parallel size."""
 
     def descriptors(self) -> list[tuple[int, int, int]]:
         """(address, bytes, device) of each region's blocks, region by region."""
@@ -85,16 +89,42 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a peer needs to write into this engine's blocks. A restarted engine is another one."""
+    """What a peer needs to write into the blocks of one device of this engine. A restarted engine
+    is another one."""
 
     agent: str
-    """Unique per engine process."""
+    """Unique per engine; its ranks share it, since each knows only its equals of other engines."""
     metadata: bytes
     layout: Layout
     process: ProcessName
     """Whoever owns the agent: once it is dead, no write of its can land any more."""
     scratch: Area | None = None
     """Where the transport self-test may write."""
+    others: tuple[Endpoint, ...] = ()
+    """The engine's further ranks, in the endpoint that an engine publishes."""
+
+    def of_rank(self, rank: int, ranks: int) -> Endpoint:
+        """The rank's own endpoint. Raises BatonError CONFIG_MISMATCH for an engine of another
+        tensor-parallel size: its devices hold other parts of each block."""
+        if self.layout.ranks != ranks:
+            raise BatonError(
+                Reason.CONFIG_MISMATCH,
+                f"tensor-parallel size is {self.layout.ranks} there and {ranks} here; Baton's "
+                "connector joins equal ones: use kv_transfer.connector: vllm-nixl-pull",
+            )
+        for one in (self, *self.others):
+            if one.layout.rank == rank:
+                return one
+        raise BatonError(Reason.CONFIG_MISMATCH, f"the peer's endpoint leaves out rank {rank}")
+
+
+def joined(ranks: Mapping[int, Endpoint]) -> Endpoint:
+    """What an engine publishes, of the endpoints of its ranks. Raises ValueError where one is
+    missing."""
+    first = ranks.get(0)
+    if first is None or sorted(ranks) != list(range(first.layout.ranks)):
+        raise ValueError(f"the endpoints of ranks {sorted(ranks)} are not those of a whole engine")
+    return replace(first, others=tuple(ranks[rank] for rank in sorted(ranks) if rank))
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -117,7 +147,7 @@ def decode_endpoint(data: bytes) -> Endpoint:
 
 def check_pair(mine: Layout, other: Layout) -> None:
     """Raises BatonError CONFIG_MISMATCH when blocks of the two engines are not interchangeable."""
-    facts = ("fingerprint", "block_tokens", "memory", "layers")
+    facts = ("fingerprint", "block_tokens", "memory", "layers", "ranks", "rank")
     for fact in facts:
         if getattr(mine, fact) != getattr(other, fact):
             raise BatonError(

@@ -68,6 +68,7 @@ class Mover:
     ) -> None:
         self._enter = enter
         self._agent = agent
+        self._memory = memory
         self._clock = clock
         self.counters = Counters()
         self._tests = _tests(agent, limits, clock)
@@ -230,7 +231,7 @@ class Mover:
 
     def _hear(self, peer: str, data: bytes) -> None:
         if data.startswith(HELLO):
-            connect(self._agent, data.removeprefix(HELLO))
+            connect(self._agent, data.removeprefix(HELLO), self._memory)
             return
         if self._tests.hear(peer, data):
             return

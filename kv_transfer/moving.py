@@ -83,12 +83,15 @@ class MoverLimits:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The engine's KV blocks as far as the mover sees them; `sums` is None with checks off."""
+    """One device's KV blocks as far as its mover sees them; `sums` is None with checks off."""
 
     block_bytes: int
     """Over all layers."""
     layers: int = 1
     sums: SumsOf | None = None
+    rank: int = 0
+    ranks: int = 1
+    """Devices of the engine; each has a mover of its own."""
 
 
 class Stopwatch:
@@ -132,11 +135,11 @@ class Counters:
     exposed: Stopwatch = field(default_factory=Stopwatch)
 
 
-def connect(agent: AgentPort, peer: bytes) -> tuple[str, str | None]:
-    """(name of the peer's agent, why it cannot be used). A new peer is told who we are: it may
-    have to answer about a ticket whose leg never reached it."""
+def connect(agent: AgentPort, peer: bytes, memory: Memory) -> tuple[str, str | None]:
+    """(name of the peer's agent, why it cannot be used), of the peer's same rank. A new peer is
+    told who we are: it may have to answer about a ticket whose leg never reached it."""
     try:
-        endpoint = decode_endpoint(peer)
+        endpoint = decode_endpoint(peer).of_rank(memory.rank, memory.ranks)
         if agent.connect(endpoint):
             agent.tell(endpoint.agent, HELLO + encode_endpoint(agent.endpoint()))
     except BatonError as error:

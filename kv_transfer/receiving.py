@@ -72,14 +72,15 @@ class Receiving:
     def open(self, order: OpenTarget) -> None:
         if order.key in self._open:
             return
-        peer, fault = connect(self._agent, order.peer)
-        checking, patience = self._limits.checking, self._limits.patience
-        state = TargetState(order.key, self._memory.layers, checking=checking, patience=patience)
+        memory, limits = self._memory, self._limits
+        peer, fault = connect(self._agent, order.peer, memory)
+        checking, patience = limits.checking, limits.patience
+        state = TargetState(order.key, memory.layers, memory.rank, checking, patience)
         one = self._open[order.key] = _Target(order.request_id, peer, state)
         early = self._early.pop(order.key, None)
         if fault is not None:
             # Nothing is registered, so nothing can be under way.
-            self._step(one, w.PeerClosed(m.Closed(order.key, fault)))
+            self._step(one, w.PeerClosed(m.Closed(order.key, fault, memory.rank)))
         elif early is not None:
             self.hear(early)
 

@@ -6,7 +6,8 @@ worker, and from there to the routers' metrics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -33,6 +34,17 @@ SECONDS_BOUNDS = (
 STATS_KEY = "baton"
 """Where the report lies in the connector's statistics."""
 
+
+def stats_key(rank: int) -> str:
+    """Where the report of one device of an engine lies."""
+    return f"{STATS_KEY}.{rank}" if rank else STATS_KEY
+
+
+def is_report(key: object) -> bool:
+    """Whether the report of a device lies here."""
+    return key == STATS_KEY or (isinstance(key, str) and key.startswith(f"{STATS_KEY}."))
+
+
 _BUCKETS = len(SECONDS_BOUNDS) + 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Counts = Annotated[tuple[Count, ...], msgspec.Meta(min_length=_BUCKETS, max_length=_BUCKETS)]
@@ -48,7 +60,8 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """One engine's transfers. Totals since start unless it says otherwise."""
+    """One engine's transfers, or one device's of it. Totals since start unless it says
+    otherwise."""
 
     bytes_written: Count = 0
     writes: Count = 0
@@ -74,6 +87,51 @@ class TransferReport:
     """Agents now of peers whose death is asked for."""
     gb_per_s: Mapping[str, float] = field(default_factory=dict)
     """Agent of a peer → rate of the self-test with it, 10^9 bytes a second."""
+
+
+def of_engine(ranks: Sequence[TransferReport]) -> TransferReport:
+    """One report of those of all devices of an engine, at least one.
+
+    Bytes and writes are sums. Each rank has its part of every prompt and every block, so those are
+    counted as the rank that has most of them does; and a prompt has arrived when all have their
+    part. Times are of parts.
+    """
+    if len(ranks) == 1:
+        return ranks[0]
+    return TransferReport(
+        bytes_written=sum(r.bytes_written for r in ranks),
+        writes=sum(r.writes for r in ranks),
+        descriptors=sum(r.descriptors for r in ranks),
+        received=min(r.received for r in ranks),
+        ended=_most(r.ended for r in ranks),
+        late_notices=sum(r.late_notices for r in ranks),
+        transfer=_together([r.transfer for r in ranks]),
+        exposed=_together([r.exposed for r in ranks]),
+        tickets=_most(r.tickets for r in ranks),
+        fenced_blocks=max(r.fenced_blocks for r in ranks),
+        quarantined_blocks=max(r.quarantined_blocks for r in ranks),
+        accused=tuple(sorted({agent for r in ranks for agent in r.accused})),
+        gb_per_s=_slowest(r.gb_per_s for r in ranks),
+    )
+
+
+def _most(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    most: Counter[str] = Counter()
+    for each in counts:
+        most |= Counter(each)
+    return dict(most)
+
+
+def _slowest(rates: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    slowest: dict[str, float] = {}
+    for each in rates:
+        slowest |= {peer: min(rate, slowest.get(peer, rate)) for peer, rate in each.items()}
+    return slowest
+
+
+def _together(times: Sequence[Times]) -> Times:
+    counts = zip(*(each.counts for each in times), strict=True)
+    return Times(tuple(map(sum, counts)), sum(each.sum_s for each in times))
 
 
 def to_plain(report: TransferReport) -> dict[str, Any]:

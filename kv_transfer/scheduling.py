@@ -60,6 +60,8 @@ class _Leg:
     registered: bool = False
     settled: bool = False
     """Decode needs nothing more from the ticket."""
+    failed: bool = False
+    """On one rank; the others are told to let go."""
     gone: bool = False
     """The engine has ended the request, but not yet got the blocks back."""
 
@@ -210,14 +212,23 @@ class SchedulingSide:
         if (leg := self._legs.get(request_id)) is not None:
             leg.admitted = True
 
+    def failed(self, request_id: str) -> None:
+        """The load of a decode leg has failed on one rank. It ends once every rank has proof that
+        its blocks are safe, and those that are still loading get theirs by asking for it."""
+        leg = self._legs.get(request_id)
+        if leg is None or leg.settled or leg.failed or leg.gone:
+            return
+        leg.failed = True
+        self._orders.at_once.append(Abort(leg.key, "the load failed on another rank"))
+
     def sent(self, request_id: str) -> None:
-        """The ticket of a prefill leg is released."""
+        """The ticket of a prefill leg is released, on all ranks."""
         leg = self._legs.pop(request_id, None)
         if leg is not None:
             self._unpin(leg)
 
     def received(self, request_id: str) -> None:
-        """The load of a decode leg has ended, well or not."""
+        """The load of a decode leg has ended on all ranks, well or not."""
         leg = self._legs.get(request_id)
         if leg is not None:
             leg.settled = True

@@ -88,11 +88,12 @@ class Sending:
     def open(self, order: OpenSource) -> None:
         if order.key in self._open:
             return
-        peer, fault = connect(self._agent, order.peer)
+        peer, fault = connect(self._agent, order.peer, self._memory)
         if fault is None and self.tests is not None:
             self.tests.want(peer)
             fault = self.tests.refusal(peer)
-        state = SourceState(order.key, self._memory.layers, signs=self._limits.signs)
+        memory = self._memory
+        state = SourceState(order.key, memory.layers, memory.rank, self._limits.signs)
         one = _Source(order.request_id, peer, state)
         self._open[order.key] = one
         early = self._early.pop(order.key, None)
@@ -150,7 +151,8 @@ class Sending:
         elif message.key in self._closed or isinstance(message, m.Withdraw):
             # Nothing was posted for it here, and nothing will be: that is the proof decode needs.
             self._closed[message.key] = False
-            self._agent.tell(peer, codec.encode(m.Closed(message.key, "no such prefill leg")))
+            closed = m.Closed(message.key, "no such prefill leg", self._memory.rank)
+            self._agent.tell(peer, codec.encode(closed))
         else:
             self._early[message.key] = message
 

@@ -36,7 +36,7 @@ class TargetPhase(StrEnum):
     STREAMING = "streaming"
     """Some positions are in place."""
     LANDED = "landed"
-    """All positions of all ranks are in place; checksums are being compared."""
+    """All positions are in place; checksums are being compared."""
     FENCING = "fencing"
     """The load has failed or nobody wants it; the proof that no write is left is awaited."""
     QUARANTINED = "quarantined"
@@ -136,16 +136,16 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """All that the decode end knows of one ticket, over all ranks.
+    """All that the decode end knows of one ticket, one per rank.
 
-    `landed` has one bitmap per rank: of each layer in turn, bit i is position first + i. `reason`
-    says why the load cannot end well, None while it can. `late` counts notices that meant nothing
-    here.
+    `landed` is a bitmap: of each layer in turn, bit i is position first + i. `quiet` is prefill's
+    proof. `reason` says why the load cannot end well, None while it can. `late` counts notices that
+    meant nothing here.
     """
 
     key: TicketKey
     layers: int = 1
-    ranks: int = 1
+    rank: int = 0
     checking: Checking = Checking.FULL
     patience: Patience = Patience()
     phase: TargetPhase = TargetPhase.OPENED
@@ -154,8 +154,8 @@ class TargetState:
     admitted: bool = False
     register: Register | None = None
     deadline_s: float = 0.0
-    landed: tuple[int, ...] = ()
-    quiet_ranks: frozenset[int] = frozenset()
+    landed: int = 0
+    quiet: bool = False
     verifies: int = 0
     verifying: frozenset[int] = frozenset()
     reason: str | None = None

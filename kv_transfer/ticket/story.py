@@ -17,8 +17,9 @@ def source_story(state: SourceState) -> str:
 
 def target_story(state: TargetState) -> str:
     """What happened to the decode end, one line per event and command."""
-    head = f"target of {state.key.ticket_id} epoch {state.key.epoch}: {state.phase.value}"
-    lines = [f"{head}, {state.reason or 'no fault'}, {state.late} late"]
+    head = f"target of {state.key.ticket_id} epoch {state.key.epoch}, rank {state.rank}"
+    phase = state.phase.value
+    lines = [f"{head}: {phase}, {state.reason or 'no fault'}, {state.late} late"]
     for entry in state.log:
         lines.append(f"  {entry.event} -> {entry.phase.value}")
         lines.extend(f"    {command}" for command in entry.commands)

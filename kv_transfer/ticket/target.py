@@ -3,7 +3,8 @@
 Registered blocks are the target of writes that nobody can cancel. So they are given up only on
 proof that no write is left: prefill said so, prefill is dead, or every position has come (each is
 written at most once). Time is no proof: it only makes this end press for one. A load is good when
-every position of every rank is in place and its checksums agree. See "the rules" below.
+every position is in place and its checksums agree. See "the rules" below. Each rank of an engine
+has its own machine, paired with the same rank of prefill; the engine waits for all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from kv_transfer.ticket.landing import area, everything
-from kv_transfer.ticket.messages import Alive, Register, TicketKey, Withdraw, Written
+from kv_transfer.ticket.messages import Alive, Closed, Register, TicketKey, Withdraw, Written
 from kv_transfer.ticket.states import (
     LOG_ENTRIES_MAX,
     Checking,
@@ -74,35 +75,37 @@ def is_mine(state: TargetState, key: TicketKey) -> bool:
     return key == state.key
 
 
+def is_my_rank(state: TargetState, message: Written | Closed) -> bool:
+    """The rank check: another rank's words say nothing of this rank's blocks."""
+    return message.rank == state.rank
+
+
 def is_fenced(state: TargetState) -> bool:
     """The fence: whether no write can hit the blocks any more. Proof only, never time."""
-    ranks = range(state.ranks)
-    return state.peer_dead or all(r in state.quiet_ranks or is_full(state, r) for r in ranks)
+    return state.peer_dead or state.quiet or is_full(state)
 
 
-def is_full(state: TargetState, rank: int) -> bool:
-    """Whether every layer of every position of this rank is in place."""
-    return state.register is not None and state.landed[rank] == everything(
-        state.register, state.layers
-    )
+def is_full(state: TargetState) -> bool:
+    """Whether every layer of every position is in place."""
+    return state.register is not None and state.landed == everything(state.register, state.layers)
 
 
 def is_good(state: TargetState) -> bool:
-    """Whether the engine may start: all ranks are full and all checksums agreed."""
-    ranks = range(state.ranks)
-    return state.reason is None and not state.verifying and all(is_full(state, r) for r in ranks)
+    """Whether the engine may start, as far as this rank goes: all is in place, and all checksums
+    agreed."""
+    return state.reason is None and not state.verifying and is_full(state)
 
 
 def is_news(state: TargetState, written: Written) -> bool:
     """Whether a notice names positions and layers of this attempt that have not come before."""
     register = state.register
-    if register is None or not is_mine(state, written.key) or written.rank >= state.ranks:
+    if register is None or not is_mine(state, written.key) or not is_my_rank(state, written):
         return False
     if written.first < register.first or written.first + written.count > register.total:
         return False
     if written.layer + written.layers > state.layers:
         return False
-    return not state.landed[written.rank] & area(register, written)
+    return not state.landed & area(register, written)
 
 
 def may_admit(alive: Alive) -> bool:
@@ -123,7 +126,6 @@ def _allocate(state: TargetState, event: Allocated) -> _Step:
         phase=TargetPhase.REGISTERED,
         register=register,
         deadline_s=event.now_s + event.write_deadline_s,
-        landed=(0,) * state.ranks,
     )
     return state, (Send(register),)
 
@@ -161,7 +163,7 @@ def _doom_dead(state: TargetState, _event: PeerDead) -> _Step:
 
 
 def _doom_closed(state: TargetState, event: PeerClosed) -> _Step:
-    if not is_mine(state, event.closed.key) or event.closed.rank >= state.ranks:
+    if not is_mine(state, event.closed.key) or not is_my_rank(state, event.closed):
         return _late(state, event)
     return _doom(state, f"prefill closed: {event.closed.reason}")
 
@@ -178,15 +180,16 @@ def _notice(state: TargetState, event: Notice) -> _Step:
     written, register = event.written, state.register
     if register is None or not is_news(state, written):
         return _late(state, event)
-    state = replace(_mark(state, register, written), phase=TargetPhase.STREAMING)
+    landed = state.landed | area(register, written)
+    state = replace(state, landed=landed, phase=TargetPhase.STREAMING)
     if state.checking is Checking.OFF or (state.checking is Checking.SAMPLED and not written.sums):
         return _advance(state)
     if not written.sums:
         return _fail(state, "a write came without checksums")
     start = written.first - register.first
     blocks = register.blocks[start : start + written.count]
-    where, layers = (written.rank, written.first), (written.layer, written.layers)
-    verify = Verify(state.verifies, *where, blocks, written.sums, *layers)
+    layers = written.layer, written.layers
+    verify = Verify(state.verifies, written.first, blocks, written.sums, *layers)
     verifying = state.verifying | {verify.verify_id}
     state, commands = _advance(replace(state, verifies=state.verifies + 1, verifying=verifying))
     return state, (verify, *commands)
@@ -195,17 +198,18 @@ def _notice(state: TargetState, event: Notice) -> _Step:
 def _notice_fencing(state: TargetState, event: Notice) -> _Step:
     if state.register is None or not is_news(state, event.written):
         return _late(state, event)
-    return _advance(_mark(state, state.register, event.written))
+    landed = state.landed | area(state.register, event.written)
+    return _advance(replace(state, landed=landed))
 
 
 def _closed(state: TargetState, event: PeerClosed) -> _Step:
-    rank, reason = event.closed.rank, event.closed.reason
-    if not is_mine(state, event.closed.key) or rank >= state.ranks:
+    if not is_mine(state, event.closed.key) or not is_my_rank(state, event.closed):
         return _late(state, event)
-    state = replace(state, quiet_ranks=state.quiet_ranks | {rank})
-    if is_full(state, rank):
+    state = replace(state, quiet=True)
+    if is_full(state):
         return _advance(state)
-    return _fail(state, f"prefill closed: {reason or 'before every position had come'}")
+    reason = event.closed.reason or "before every position had come"
+    return _fail(state, f"prefill closed: {reason}")
 
 
 def _peer_dead(state: TargetState, _event: PeerDead) -> _Step:
@@ -265,12 +269,6 @@ def _ignore(state: TargetState, _event: TargetEvent) -> _Step:
     return state, ()
 
 
-def _mark(state: TargetState, register: Register, written: Written) -> TargetState:
-    news = area(register, written)
-    landed = tuple(b | news if r == written.rank else b for r, b in enumerate(state.landed))
-    return replace(state, landed=landed)
-
-
 def _fail(state: TargetState, reason: str) -> _Step:
     """The load cannot end well: wait for the fence. The first reason counts."""
     asked = state.phase in (TargetPhase.FENCING, TargetPhase.QUARANTINED)
@@ -288,8 +286,7 @@ def _advance(state: TargetState) -> _Step:
         return _give_up(state) if is_fenced(state) else (state, ())
     if is_good(state):
         return replace(state, phase=TargetPhase.CLOSED), (Received(),)
-    full = all(is_full(state, rank) for rank in range(state.ranks))
-    return replace(state, phase=TargetPhase.LANDED if full else state.phase), ()
+    return replace(state, phase=TargetPhase.LANDED if is_full(state) else state.phase), ()
 
 
 def _give_up(state: TargetState) -> _Step:

@@ -212,7 +212,7 @@ TargetEvent: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send to the peer, all its ranks."""
+    """Send to the peer."""
 
     message: Message
 
@@ -260,7 +260,6 @@ class Verify:
     """Compare what lies in these blocks with these checksums, and report Verified."""
 
     verify_id: int
-    rank: int
     first: int
     blocks: tuple[int, ...]
     sums: tuple[int, ...]

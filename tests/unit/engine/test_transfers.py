@@ -13,7 +13,7 @@ from baton.errors import BatonError, Reason
 from engine.link import TRANSFER_EVERY_S
 from engine.ports import StepStats
 from engine.transfers import ReportReader, transfer_message, worn_out
-from kv_transfer.report import SECONDS_BOUNDS, Times, TransferReport, to_plain
+from kv_transfer.report import SECONDS_BOUNDS, Times, TransferReport, stats_key, to_plain
 from tests.fakes.worker import House
 from tests.unit.engine.hearing import everything, step
 
@@ -52,6 +52,48 @@ def test_the_same_report_is_read_once() -> None:
     first = reader.read({"baton": to_plain(FULL)})
     assert reader.read({"baton": to_plain(FULL)}) is first
     assert reader.read({"baton": to_plain(TransferReport(writes=1))}) == TransferReport(writes=1)
+
+
+def test_an_engine_s_report_is_of_all_its_ranks() -> None:
+    reader = ReportReader()
+    other = TransferReport(
+        bytes_written=1,
+        writes=2,
+        descriptors=3,
+        received=4,
+        ended={"expired": 1, "aborted": 5},
+        late_notices=6,
+        transfer=Times(COUNTS, 1.0),
+        tickets={"target.registered": 7},
+        fenced_blocks=1,
+        quarantined_blocks=8,
+        accused=("agent a", "agent c"),
+        gb_per_s={"agent b": 3.0, "agent c": 1.0},
+    )
+    both = reader.read({"baton": to_plain(FULL), "baton.1": to_plain(other)})
+    assert both == TransferReport(
+        bytes_written=11,
+        writes=11,
+        descriptors=11,
+        received=4,
+        ended={"expired": 6, "aborted": 5},
+        late_notices=11,
+        transfer=Times(tuple(2 * count for count in COUNTS), 5.5),
+        exposed=FULL.exposed,
+        tickets={"target.registered": 7},
+        fenced_blocks=3,
+        quarantined_blocks=8,
+        accused=("agent a", "agent c"),
+        gb_per_s={"agent b": 3.0, "agent c": 1.0},
+    )
+
+
+def test_what_a_rank_said_stands_until_it_says_something_else() -> None:
+    reader = ReportReader()
+    reader.read({"baton": to_plain(TransferReport(writes=1))})
+    reader.read({stats_key(1): to_plain(TransferReport(writes=2))})
+    later = reader.read({stats_key(0): to_plain(TransferReport(writes=4))})
+    assert later == TransferReport(writes=6)
 
 
 @pytest.mark.parametrize("stats", [None, {}, {"num_successful_transfers": 3}])

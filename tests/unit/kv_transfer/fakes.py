@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from baton.clock import ManualClock
 from baton.errors import BatonError, Reason
 from kv_transfer.agent import WriteState
-from kv_transfer.endpoint import Blocks, Endpoint, Layout, Region, check_pair, encode_endpoint
+from kv_transfer.endpoint import (
+    Blocks,
+    Endpoint,
+    Layout,
+    Region,
+    check_pair,
+    encode_endpoint,
+    joined,
+)
 from kv_transfer.liveness import ProcessName
 from kv_transfer.mover import Mover
 from kv_transfer.moving import HELLO, Memory, MoverLimits, Results
@@ -102,6 +110,7 @@ class FakeAgent:
         network.agents[name] = self
         self.memory = [[0] * layout.blocks for _ in range(layout.layers)]
         self.peers: set[str] = set()
+        self.connected: dict[str, Endpoint] = {}
         self.known_dead: set[str] = set()
         self.watched: list[set[str]] = []
         """Whose death was asked for, call by call."""
@@ -121,6 +130,7 @@ class FakeAgent:
             return False
         check_pair(self.layout, endpoint.layout)
         self.peers.add(endpoint.agent)
+        self.connected[endpoint.agent] = endpoint
         return True
 
     def write(self, peer: str, what: Blocks, notice: bytes) -> Write:
@@ -260,3 +270,8 @@ class Two:
 
 
 OTHER_LAYOUT = replace(LAYOUT, fingerprint="fp8")
+
+
+def joined_endpoint(ranks: Iterable[FakeAgent]) -> bytes:
+    """What an engine of these ranks publishes."""
+    return encode_endpoint(joined({agent.layout.rank: agent.endpoint() for agent in ranks}))

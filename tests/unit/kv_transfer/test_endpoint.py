@@ -17,6 +17,7 @@ from kv_transfer.endpoint import (
     check_pair,
     decode_endpoint,
     encode_endpoint,
+    joined,
 )
 from kv_transfer.liveness import ProcessName
 
@@ -25,7 +26,12 @@ _TEXTS = st.text(max_size=8)
 _REGIONS = st.lists(st.builds(Region, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2).map(tuple)
 _LAYOUTS = st.builds(Layout, _REGIONS, _NUMBERS, _NUMBERS, _TEXTS, _NUMBERS, _TEXTS, _NUMBERS)
 _PROCESSES = st.builds(ProcessName, _TEXTS, _NUMBERS, _NUMBERS)
-ENDPOINTS = st.builds(Endpoint, _TEXTS, st.binary(max_size=16), _LAYOUTS, _PROCESSES)
+RANKS = st.builds(
+    Endpoint, _TEXTS, st.binary(max_size=16), _LAYOUTS, _PROCESSES, others=st.just(())
+)
+ENDPOINTS = st.builds(
+    lambda one, others: replace(one, others=tuple(others)), RANKS, st.lists(RANKS, max_size=2)
+)
 
 LAYOUT = Layout((Region(1000, 64, 48), Region(5000, 32, 32)), 3, 16, "DRAM", 0, "bf16")
 
@@ -62,6 +68,8 @@ def test_equal_layouts_pair_wherever_their_memory_lies() -> None:
         ({"block_tokens": 32}, "block_tokens"),
         ({"memory": "VRAM"}, "memory"),
         ({"layers": 2}, "layers is 2 there and 1 here"),
+        ({"ranks": 2}, "ranks is 2 there and 1 here"),
+        ({"rank": 1}, "rank is 1 there and 0 here"),
         ({"regions": LAYOUT.regions[:1]}, "size"),
         ({"regions": (Region(1000, 64, 64), Region(5000, 32, 32))}, "size"),
     ],
@@ -70,6 +78,46 @@ def test_unlike_layouts_are_refused_by_name(change: dict[str, object], word: str
     with pytest.raises(BatonError, match=word) as caught:
         check_pair(LAYOUT, replace(LAYOUT, **change))
     assert caught.value.reason is Reason.CONFIG_MISMATCH
+
+
+# --- several ranks --------------------------------------------------------------------------------
+
+
+def _ranks(count: int) -> dict[int, Endpoint]:
+    layouts = {rank: replace(LAYOUT, rank=rank, ranks=count) for rank in range(count)}
+    process = ProcessName("host", 1, 2)
+    return {r: Endpoint("engine", b"%d" % r, layout, process) for r, layout in layouts.items()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_engine_s_endpoint_has_that_of_each_rank(count: int) -> None:
+    ranks = _ranks(count)
+    published = decode_endpoint(encode_endpoint(joined(dict(reversed(ranks.items())))))
+    for rank, endpoint in ranks.items():
+        assert replace(published.of_rank(rank, count), others=()) == endpoint
+
+
+def test_a_rank_that_introduces_itself_is_found_without_the_others() -> None:
+    one = _ranks(3)[2]
+    assert one.of_rank(2, 3) is one
+    with pytest.raises(BatonError, match="leaves out rank 1"):
+        one.of_rank(1, 3)
+
+
+@pytest.mark.parametrize(("there", "here"), [(1, 2), (2, 1), (2, 4)])
+def test_another_tensor_parallel_size_is_refused_with_what_to_do(there: int, here: int) -> None:
+    published = joined(_ranks(there))
+    with pytest.raises(BatonError, match=f"is {there} there and {here} here.*nixl-pull") as caught:
+        published.of_rank(0, here)
+    assert caught.value.reason is Reason.CONFIG_MISMATCH
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_engine_whose_rank_is_missing_publishes_nothing(missing: int) -> None:
+    ranks = _ranks(2)
+    del ranks[missing]
+    with pytest.raises(ValueError, match="whole engine"):
+        joined(ranks)
 
 
 def test_descriptors_follow_the_stride_and_cover_the_size() -> None:
@@ -130,11 +178,11 @@ def test_neighbours_on_both_sides_are_one_run(
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_runs_are_what_is_left_when_neighbours_are_joined(pairs: list[tuple[int, int]]) -> None:
-    joined: list[list[tuple[int, int]]] = []
+    together: list[list[tuple[int, int]]] = []
     for source, target in pairs:
-        if joined and joined[-1][-1] == (source - 1, target - 1):
-            joined[-1].append((source, target))
+        if together and together[-1][-1] == (source - 1, target - 1):
+            together[-1].append((source, target))
         else:
-            joined.append([(source, target)])
+            together.append([(source, target)])
     sources, targets = zip(*pairs, strict=True)
-    assert Blocks(sources, targets, 0, 1).runs() == len(joined)
+    assert Blocks(sources, targets, 0, 1).runs() == len(together)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kv_transfer.endpoint import decode_endpoint, encode_endpoint
 from kv_transfer.moving import (
     HELLO,
     Counters,
+    Memory,
     MoverLimits,
     Results,
     Stopwatch,
@@ -17,7 +20,9 @@ from kv_transfer.moving import (
 from kv_transfer.report import SECONDS_BOUNDS, Times
 from kv_transfer.ticket import codec
 from kv_transfer.ticket.states import Checking, Patience
-from tests.unit.kv_transfer.fakes import OTHER_LAYOUT, FakeAgent, Network
+from tests.unit.kv_transfer.fakes import LAYOUT, OTHER_LAYOUT, FakeAgent, Network, joined_endpoint
+
+MEMORY = Memory(64)
 
 
 def agents() -> tuple[FakeAgent, FakeAgent, Network]:
@@ -28,8 +33,8 @@ def agents() -> tuple[FakeAgent, FakeAgent, Network]:
 def test_a_new_peer_is_told_who_we_are_and_a_known_one_is_not() -> None:
     one, other, network = agents()
     endpoint = encode_endpoint(other.endpoint())
-    assert connect(one, endpoint) == ("other", None)
-    assert connect(one, endpoint) == ("other", None)
+    assert connect(one, endpoint, MEMORY) == ("other", None)
+    assert connect(one, endpoint, MEMORY) == ("other", None)
     (letter,) = network.sent
     assert letter.receiver == "other"
     assert decode_endpoint(letter.data.removeprefix(HELLO)) == one.endpoint()
@@ -37,7 +42,7 @@ def test_a_new_peer_is_told_who_we_are_and_a_known_one_is_not() -> None:
 
 def test_an_unreadable_peer_has_no_name_and_a_reason() -> None:
     one, _, network = agents()
-    name, fault = connect(one, b"garbage")
+    name, fault = connect(one, b"garbage", MEMORY)
     assert name == ""
     assert "unreadable" in (fault or "")
     assert network.sent == []
@@ -46,9 +51,35 @@ def test_an_unreadable_peer_has_no_name_and_a_reason() -> None:
 def test_an_unlike_peer_has_no_name_and_a_reason() -> None:
     one, _, network = agents()
     unlike = FakeAgent("unlike", network, OTHER_LAYOUT)
-    name, fault = connect(one, encode_endpoint(unlike.endpoint()))
+    name, fault = connect(one, encode_endpoint(unlike.endpoint()), MEMORY)
     assert name == ""
     assert "fingerprint" in (fault or "")
+    assert network.sent == []
+
+
+def test_each_rank_knows_its_equal_alone() -> None:
+    networks = [Network(), Network()]
+    layouts = [replace(LAYOUT, rank=rank, ranks=2) for rank in range(2)]
+    endpoint = joined_endpoint(
+        FakeAgent("d", n, layout) for n, layout in zip(networks, layouts, strict=True)
+    )
+    one = FakeAgent("p", networks[1], layouts[1])
+    assert connect(one, endpoint, Memory(64, rank=1, ranks=2)) == ("d", None)
+    assert one.connected["d"].layout == layouts[1]
+    (letter,) = networks[1].sent
+    mine = letter.data.removeprefix(HELLO)
+    assert connect(networks[1].agents["d"], mine, Memory(64, rank=1, ranks=2)) == ("p", None)
+
+
+def test_an_engine_of_another_tensor_parallel_size_is_refused_with_what_to_do() -> None:
+    one, other, network = agents()
+    two_ranks = replace(LAYOUT, ranks=2)
+    for agent, layout, memory in ((other, LAYOUT, Memory(64, ranks=2)), (one, two_ranks, MEMORY)):
+        agent.layout = layout
+        name, fault = connect(one, encode_endpoint(agent.endpoint()), memory)
+        assert name == ""
+        assert "tensor-parallel size" in (fault or "")
+        assert "vllm-nixl-pull" in (fault or "")
     assert network.sent == []
 
 

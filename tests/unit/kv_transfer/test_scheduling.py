@@ -279,6 +279,33 @@ def test_an_abort_after_registration_is_remembered_until_the_blocks_are_back() -
 # --- the others -----------------------------------------------------------------------------------
 
 
+def test_a_load_that_fails_on_one_rank_is_given_up_on_all_once() -> None:
+    engine = Engine()
+    request = engine.arrive("d", DECODE, 8)
+    engine.side.allocated(request, [1, 2], 8)
+    engine.idle()
+    engine.side.failed("d")
+    engine.side.failed("d")
+    assert engine.idle().at_once == [Abort(key_of("d"), "the load failed on another rank")]
+    engine.side.received("d")
+    engine.side.finished(request, well=True)
+    assert engine.side.open_legs == {}
+
+
+@pytest.mark.parametrize("end", ["received", "aborted", "unknown"])
+def test_a_failure_that_everybody_knows_of_is_told_to_nobody(end: str) -> None:
+    engine = Engine()
+    request = engine.arrive("d", DECODE, 8)
+    engine.side.allocated(request, [1, 2], 8)
+    if end == "received":
+        engine.side.received("d")
+    elif end == "aborted":
+        engine.side.finished(request, well=False)
+    engine.idle()
+    engine.side.failed("somebody" if end == "unknown" else "d")
+    assert engine.idle().at_once == []
+
+
 @pytest.mark.parametrize("params", [None, {}, {"do_remote_decode": True}, {"baton": "else"}])
 def test_requests_without_a_ticket_are_left_alone(params: dict | None) -> None:
     engine = Engine()

@@ -19,8 +19,8 @@ SIGNS = Signs(gap_s=1.0, begun_gap_s=0.5)
 class Hands:
     """Two processes, the network, the supervisor, and how commands change them."""
 
-    def __init__(self, checking: Checking = Checking.FULL, layers: int = 1) -> None:
-        self.checking, self.layers, self.now_s = checking, layers, 0.0
+    def __init__(self, checking: Checking = Checking.FULL, layers: int = 1, rank: int = 0) -> None:
+        self.checking, self.layers, self.rank, self.now_s = checking, layers, rank, 0.0
         self.prefill, self.decode = Prefill(layers), Decode(layers)
         self.net: list[tuple[Prefill | Decode, bytes]] = []
         self.lost: set[type[m.Message]] = set()
@@ -35,7 +35,7 @@ class Hands:
         self.old: list[Decode] = []
 
     def _source(self, proc: Prefill, key: TicketKey) -> SourceState:
-        return proc.sources.setdefault(key, SourceState(key, self.layers, signs=SIGNS))
+        return proc.sources.setdefault(key, SourceState(key, self.layers, self.rank, SIGNS))
 
     def _hand(self, proc, key: TicketKey, message: m.Message) -> None:
         match message:

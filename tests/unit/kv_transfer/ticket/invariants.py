@@ -43,6 +43,6 @@ def check_target(state: TargetState) -> None:
         assert state.phase in (TargetPhase.OPENED, TargetPhase.CLOSED)
         return
     everything = (1 << state.layers * len(state.register.blocks)) - 1
-    assert all(landed | everything == everything for landed in state.landed), "beyond its blocks"
+    assert state.landed | everything == everything, "beyond its blocks"
     if state.phase is TargetPhase.LANDED:
         assert state.verifying, "landed and verified, and not reported"

@@ -34,7 +34,7 @@ class Moves(Hands):
             self._source(self.prefill, key)
             self._to_source(self.prefill, key, w.Tick(self.now_s))
         if gone != "decode":
-            state = TargetState(key, self.layers, checking=self.checking, patience=PATIENCE)
+            state = TargetState(key, self.layers, self.rank, self.checking, PATIENCE)
             self.decode.targets[key] = state
             self.decode.peer[key] = self.prefill
             self.wanted.append((key, min(held, total)))

@@ -33,11 +33,7 @@ PREEMPTION = (source, "is_current", lambda state, event: True)
 DEADLINE = (source, "is_expired", lambda state, now_s: False)
 DOUBT = (source, "is_over", lambda event: True)
 ADMISSION = (target, "may_admit", lambda alive: True)
-VERIFYING = (
-    target,
-    "is_good",
-    lambda state: all(target.is_full(state, rank) for rank in range(state.ranks)),
-)
+VERIFYING = (target, "is_good", target.is_full)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_every_phase_meets_every_event(path, event):
 def test_a_good_life():
     state, done = run(ALLOCATED, REST, HALF, GOOD, GOOD_1)
     assert done == [
-        Send(REGISTER), Verify(0, 0, 2, (12, 13), (0, 1)), Verify(1, 0, 1, (11,), (0,)), Received()
+        Send(REGISTER), Verify(0, 2, (12, 13), (0, 1)), Verify(1, 1, (11,), (0,)), Received()
     ]  # fmt: skip
     assert state.closed
 
@@ -129,18 +129,19 @@ def test_full_checking_insists_on_checksums():
     assert state.phase is TargetPhase.FENCING
 
 
-def test_every_rank_has_to_be_full():
-    both = (ALLOCATED, ALL, GOOD)
-    state, done = run(*both, ranks=2)
-    assert not any(isinstance(c, ENDS) for c in done)
+def test_what_another_rank_wrote_is_not_here():
+    state, done = run(ALLOCATED, ALL, rank=1)
+    assert (state.landed, state.late, done) == (0, 1, [Send(REGISTER)])
     state, _ = step(state, notice(1, 3, rank=1))
-    assert step(state, GOOD_1)[1] == (Received(),)
+    assert step(state, GOOD)[1] == (Received(),)
 
 
 def test_the_proof_of_one_rank_is_not_that_of_another():
-    state, done = run(ALLOCATED, ABORTED, CLOSED, ranks=2)
+    state, done = run(ALLOCATED, ABORTED, CLOSED, rank=1)
     assert Freed() not in done
     assert step(state, PeerClosed(Closed(KEY, "aborted", rank=1)))[1] == (Freed(),)
+    state, _ = run(CLOSED, rank=1)
+    assert (state.reason, state.late) == (None, 1)
 
 
 @pytest.mark.parametrize("proof", PROOFS)

@@ -45,13 +45,13 @@ def test_every_layer_of_every_position_has_to_come():
     first, second = notice(1, 3, layers=2), notice(1, 2, layer=2)
     state, _ = run(ALLOCATED, second, first, checking=Checking.OFF, layers=3)
     assert state.phase is TargetPhase.STREAMING
-    assert state.landed == (0b011_111_111,)
+    assert state.landed == 0b011_111_111
     assert step(state, notice(3, 1, layer=2))[1] == (Received(),)
 
 
 def test_checks_name_their_layers():
     _, done = run(ALLOCATED, notice(2, 2, layer=1, layers=2), layers=3)
-    assert done[1:] == [Verify(0, 0, 2, (12, 13), (0, 1), 1, 2)]
+    assert done[1:] == [Verify(0, 2, (12, 13), (0, 1), 1, 2)]
 
 
 def test_layers_that_came_or_do_not_exist_are_late():
@@ -126,7 +126,7 @@ def test_any_order_reports_at_most_once_and_only_on_proof(events, checking, laye
 
 def test_the_story_tells_events_and_commands():
     told = story(run(ALLOCATED, HALF, ABORTED)[0])
-    assert told.startswith("target of t epoch 1: fencing, aborted, 0 late")
+    assert told.startswith("target of t epoch 1, rank 0: fencing, aborted, 0 late")
     assert "Verify(" in told
     assert "Withdraw(" in told
 

@@ -22,7 +22,7 @@ def walk(seed: int, moves: int = 400, checking: Checking = Checking.FULL) -> Wor
 
     Raises BrokenRuleError when something broke.
     """
-    chance, world = random.Random(seed), World(checking, layers=1 + seed % 3)
+    chance, world = random.Random(seed), World(checking, layers=1 + seed % 3, rank=seed % 2)
     for name in chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=moves):
         move(world, chance, name)
         world.check()
