@@ -88,6 +88,17 @@ class WorkerInfo:
     process for as long as the host runs. 0 = unknown."""
     metrics_address: str = ""
     """host:port where the engine's metrics are; empty where they are not exported."""
+    engine_ranks: tuple[tuple[int, int], ...] = ()
+    """(pid, start time) of the processes of its devices, where these are others: the engine has
+    ended for its peers when all of them have."""
+
+    @property
+    def engine_processes(self) -> tuple[tuple[int, int], ...]:
+        """(pid, start time) of every process whose end is the engine's; none where the start time
+        is not known: such a pid could be anybody's, and its end would prove nothing."""
+        if self.engine_started == 0:
+            return ()
+        return ((self.engine_pid, self.engine_started), *self.engine_ranks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,9 @@ class Doubt:
 async def end_for_good(handle: Handle, info: WorkerInfo | None, deaths: Deaths) -> None:
     """Ends a worker's processes if they have not ended. A stopped engine does not mind that its
     worker is gone, so it is named itself."""
-    # A process without a start time could be any: its end would prove nothing.
-    known = info is not None and info.engine_started > 0
-    engine = (Process(info.engine_pid, info.engine_started),) if info and known else ()
+    engine = tuple(Process(*each) for each in info.engine_processes) if info else ()
     certain = await handle.kill(*engine)
-    if info is not None and known:
+    if info is not None and engine:
         deaths.learn(certain, Doubt(info.transfer_agent, handle, engine))
 
 

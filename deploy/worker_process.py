@@ -43,6 +43,7 @@ from engine.warming import Warming
 from engine.worker import Limits, Worker
 from kv_transfer.endpoint import decode_endpoint
 from kv_transfer.handoff import Handoff, handoff_for
+from kv_transfer.liveness import this_host
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
@@ -199,8 +200,9 @@ class WorkerProcess:
         settings = self._settings
         host = reached_at(settings.cluster.bind_host, own_address)
         available = tuple(sorted(os.sched_getaffinity(0)))
-        cores = cores_for(self._core_index, settings.engine.cpu_threads, available)
         threads = settings.engine.cpu_threads
+        of_all_ranks = threads * settings.engine.tensor_parallel_size
+        cores = cores_for(self._core_index, of_all_ranks, available)
         extend_process_environ(engine_environment(device, threads, cores, host))
         extend_process_environ(handoff.environment(host))
 
@@ -236,6 +238,7 @@ class WorkerProcess:
             transfer_agent=_transfer_agent(facts),
             engine_started=_started(facts.pid),
             metrics_address="" if metrics is None else with_port(host, metrics.port),
+            engine_ranks=_ranks(facts),
         )
 
     def _failed(self, error: BatonError) -> None:
@@ -285,8 +288,21 @@ def _transfer_agent(facts: EngineFacts) -> str:
     if not facts.transfer_endpoint:
         return ""
     endpoint = decode_endpoint(facts.transfer_endpoint)
-    # The end of the engine process has to be the end of whoever owns the agent.
-    return endpoint.agent if endpoint.process.pid == facts.pid else ""
+    # The end of the named processes has to be the end of whoever owns the agent.
+    own = endpoint.layout.ranks == 1 and endpoint.process.pid == facts.pid
+    return endpoint.agent if own or _ranks(facts) else ""
+
+
+def _ranks(facts: EngineFacts) -> tuple[tuple[int, int], ...]:
+    """The processes of a tensor-parallel engine's devices; none unless all are of this host."""
+    if not facts.transfer_endpoint:
+        return ()
+    first = decode_endpoint(facts.transfer_endpoint)
+    processes = [one.process for one in (first, *first.others)] if first.others else []
+    here = this_host()
+    if any(process.host != here for process in processes):
+        return ()
+    return tuple((process.pid, process.started) for process in processes)
 
 
 def _started(pid: int) -> int:

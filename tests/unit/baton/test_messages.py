@@ -37,6 +37,14 @@ def test_order_is_kept_and_an_empty_view_names_nobody() -> None:
     assert ClusterView(0).ready(Role.DECODE) == ()
 
 
+def test_an_engine_ends_with_the_processes_of_its_ranks_if_they_are_known() -> None:
+    engine = replace(info(), engine_pid=5, engine_started=6)
+    assert engine.engine_processes == ((5, 6),)
+    engine = replace(engine, engine_ranks=((7, 8), (9, 10)))
+    assert engine.engine_processes == ((5, 6), (7, 8), (9, 10))
+    assert replace(engine, engine_started=0).engine_processes == ()
+
+
 @pytest.mark.parametrize("value", [READY, info(), Ticket("t", 1, 2.0, b"x"), WorkerLoad(running=1)])
 def test_messages_are_frozen_and_cross_processes(value: Any) -> None:
     assert pickle.loads(pickle.dumps(value)) == value

@@ -30,6 +30,15 @@ async def test_an_accused_worker_is_killed_with_its_engine_and_replaced(
     await world.serving()
 
 
+async def test_the_processes_of_its_ranks_are_named_with_the_engine(world: World) -> None:
+    world.factory.engine_ranks = ((102, 8), (103, 9))
+    await world.serving()
+    first = world.factory.handles["prefill-0"]
+    accuse(world, "decode-0", "prefill-0", 1)
+    await world.until(lambda: world.restarts("prefill-0") == 1)
+    assert first.killed == (Process(101, 7), Process(102, 8), Process(103, 9))
+
+
 async def test_the_same_accusation_ends_nobody_twice(world: World) -> None:
     await world.serving()
     accuse(world, "decode-0", "prefill-0", 1)

@@ -123,6 +123,7 @@ class FakeFactory:
         self.warmed: str | None = ""
         self.waits: Waiting = {}
         self.room = asyncio.Event()
+        self.engine_ranks: tuple[tuple[int, int], ...] = ()
 
     def waiting(self) -> Waiting:
         return self.waits
@@ -147,7 +148,8 @@ class FakeFactory:
         return StartProgress(ready=self.ready(placement), warmed=self.warmed)
 
     def ready(self, placement: Placement) -> Any:
-        return info(placement.worker_id, placement.incarnation, placement.role, self.digest)
+        found = info(placement.worker_id, placement.incarnation, placement.role, self.digest)
+        return replace(found, engine_ranks=self.engine_ranks)
 
     def _new(self, name: str, ready: Callable[[], Any]) -> FakeHandle:
         self.handles[name] = FakeHandle(name, self.book, ready)

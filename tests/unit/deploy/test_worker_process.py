@@ -13,10 +13,10 @@ import pytest
 from baton.messages import Role
 from baton.settings import Settings
 from deploy import worker_process
-from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _started, _transfer_agent
+from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _ranks, _started, _transfer_agent
 from engine.ports import StepStats
 from engine.step_work import StepWork
-from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint
+from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint, joined
 from kv_transfer.liveness import this_process
 from kv_transfer.report import TransferReport
 from tests.fakes.engine import FACTS
@@ -124,6 +124,20 @@ async def test_its_first_requests_are_made_once_and_then_forgotten(
         assert house.worker.outlook.learning.lessons == 0
 
 
+def test_an_engine_of_several_ranks_is_named_with_the_processes_that_own_its_agents() -> None:
+    layouts = [Layout((), 0, 16, "DRAM", 0, "", rank=rank, ranks=2) for rank in range(2)]
+    here = this_process()
+    processes = (here, replace(here, pid=77, started=8))
+    ranks = [Endpoint("a", b"", *both) for both in zip(layouts, processes, strict=True)]
+    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ranks)))))
+    assert _transfer_agent(facts) == "a"
+    assert _ranks(facts) == ((here.pid, here.started), (77, 8))
+    # Nobody here could tell whether a process of another host has ended.
+    ranks[1] = replace(ranks[1], process=replace(here, host="elsewhere"))
+    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ranks)))))
+    assert (_transfer_agent(facts), _ranks(facts)) == ("", ())
+
+
 def test_an_engine_is_named_by_the_agent_it_owns() -> None:
     layout = Layout((), 0, 16, "DRAM", 0, "")
     endpoint = encode_endpoint(Endpoint("agent a", b"", layout, this_process()))
@@ -132,5 +146,6 @@ def test_an_engine_is_named_by_the_agent_it_owns() -> None:
     # Another process's end would prove nothing about the agent.
     assert _transfer_agent(replace(facts, pid=1)) == ""
     assert _transfer_agent(FACTS) == ""
+    assert _ranks(facts) == ()
     assert _started(os.getpid()) == this_process().started
     assert _started(2**22 + 1) == 0
