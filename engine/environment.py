@@ -8,7 +8,8 @@ from collections.abc import Mapping
 def engine_environment(
     device: str, cpu_threads: int, cores: tuple[int, ...], host: str
 ) -> Mapping[str, str]:
-    """Variables for one engine. `cores` are the CPU cores it may compute on (CPU device only).
+    """Variables for one engine. `cores` are the CPU cores it may compute on (CPU device only), as
+    many as threads for each of its ranks in turn.
 
     Two CPU engines without these settings stall each other for seconds (measured on two cores).
     """
@@ -22,10 +23,11 @@ def engine_environment(
     }
     if device != "cpu":
         return common
+    ranks = [cores[i : i + cpu_threads] for i in range(0, len(cores), cpu_threads)]
     return {
         **common,
         "OMP_NUM_THREADS": str(cpu_threads),
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, rank)) for rank in ranks),
     }
 
 

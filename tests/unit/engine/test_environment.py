@@ -15,6 +15,12 @@ def test_a_cpu_engine_is_bound_to_its_cores() -> None:
     assert env["VLLM_HOST_IP"] == "10.0.0.1"
 
 
+def test_each_rank_of_a_cpu_engine_has_its_cores() -> None:
+    bound = engine_environment("cpu", 2, (4, 5, 6, 7), "h")["VLLM_CPU_OMP_THREADS_BIND"]
+    assert bound == "4,5|6,7"
+    assert engine_environment("cpu", 1, (4, 4), "h")["VLLM_CPU_OMP_THREADS_BIND"] == "4|4"
+
+
 def test_a_gpu_engine_is_bound_to_none() -> None:
     env = engine_environment("cuda", 2, (4, 5), "h")
     assert not any("OMP" in name for name in env)
