@@ -55,8 +55,11 @@ def context() -> Any:
 
 
 def fork_engines() -> None:
-    """In an owner: its engine is a fork of it. On CPU vLLM insists on spawning, since threads that
-    compute do not survive a fork; here nothing has been computed before it."""
+    """In an owner: its engine, and the engine's ranks, are forks of it. On CPU vLLM insists on
+    spawning, since threads that compute do not survive a fork; here nothing has been computed
+    before it."""
     from vllm.v1.engine import utils
+    from vllm.v1.executor import multiproc_executor
 
-    utils.get_mp_context = lambda: multiprocessing.get_context("fork")
+    for module in (utils, multiproc_executor):
+        vars(module)["get_mp_context"] = lambda: multiprocessing.get_context("fork")
