@@ -80,7 +80,8 @@ def what_for(actor: Any, spec: ActorSpec) -> str:
     from ray._private import state
 
     told = state.actors(actor._actor_id.hex())  # noqa: SLF001
-    placed = told.get("Address", {}).get("NodeID")
+    # The node is named before the actor has a process there; that process's address is not.
+    placed = told.get("Address", {}).get("IPAddress")
     here = ray.get_runtime_context().get_node_id()
     usable = [node for node in nodes() if not spec.here or node.node_id == here]
     return "" if placed else lack(usable, spec.needs)
