@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest
 from vllm.v1.metrics.loggers import PrometheusStatLogger
-from vllm.v1.metrics.stats import IterationStats, LoRARequestStates, RequestStateStats
+from vllm.v1.metrics.stats import (
+    IterationStats,
+    LoRARequestStates,
+    RequestStateStats,
+    SchedulerStats,
+)
+
+from engine.step_work import STEP_KEY
 
 _NO_LORA = LoRARequestStates()
 
@@ -62,7 +69,8 @@ class EngineMetrics:
                 self._add(stats, output, at, leg)
             else:
                 _more(stats, leg.stats, len(output.new_token_ids), at)
-        self._log.record(outputs.scheduler_stats, stats if outputs.outputs else None)
+        scheduled = _vllms(outputs.scheduler_stats)
+        self._log.record(scheduled, stats if outputs.outputs else None)
 
     def _add(self, stats: IterationStats, output: EngineCoreOutput, at: float, leg: _Leg) -> None:
         stats.update_from_output(output, at, leg.prefilling, leg.stats, _NO_LORA, None)
@@ -80,6 +88,15 @@ class EngineMetrics:
                 leg.stats,
                 leg.cached_tokens,
             )
+
+
+def _vllms(stats: SchedulerStats | None) -> SchedulerStats | None:
+    """Without what Baton's scheduler put in: the metrics of vLLM's NIXL connectors want all of
+    their own keys where there is any."""
+    if stats is None or not stats.kv_connector_stats:
+        return stats
+    own = {key: told for key, told in stats.kv_connector_stats.items() if key != STEP_KEY}
+    return replace(stats, kv_connector_stats=own or None)
 
 
 def _more(stats: IterationStats, leg: RequestStateStats, tokens: int, at: float) -> None:

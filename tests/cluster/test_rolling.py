@@ -235,13 +235,12 @@ def test_nobody_notices_a_rolling_restart(
     with _Load(served) as load:
         until(lambda: len(load.well) == 3, 30, "all kinds of clients are served")
         _drained(run_dir, "prefill-0", "router-0")
-        # The only decode worker: the prefill worker stands in for it.
-        pid = workers["decode-0"]["pid"]
-        os.kill(pid, signal.SIGTERM)
-        until(lambda: _is_back(_members(served)["decode-0"], pid), BACK_S, "a new decode worker")
-        pid = routers["router-1"]["pid"]
-        os.kill(pid, signal.SIGTERM)
-        until(lambda: _is_back(_routers(served)["router-1"], pid), BACK_S, "a new router")
+        # The only decode worker, for which the prefill worker stands in, and a router with it.
+        decode, router = workers["decode-0"]["pid"], routers["router-1"]["pid"]
+        os.kill(decode, signal.SIGTERM)
+        os.kill(router, signal.SIGTERM)
+        until(lambda: _is_back(_members(served)["decode-0"], decode), BACK_S, "a decode worker")
+        until(lambda: _is_back(_routers(served)["router-1"], router), BACK_S, "a new router")
     shown = capsys.readouterr().out
     print(shown, load.well)
     for name in ("prefill-0", "router-0"):

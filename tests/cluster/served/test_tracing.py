@@ -19,6 +19,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
 CALLER = SpanContext(0x5EED, 0xCA11E7)
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tracing.md"
 BODY = {**LONG_PROMPT, "prompt": "trace " * 1500, "max_tokens": 24, "stream": True}
+ALWAYS = {
+    *("text_completion baton-demo", "admission_queue", "prefill_compute", "first_decode_step"),
+    *("delivery", "decode", "prefill leg", "decode leg", "llm_request"),
+}
+SOMETIMES = {"    exposed_transfer [baton-router] decode-0"}
+"""What took no time has no span."""
 _TREE = re.compile(r"```\n(caller.*?)```", re.DOTALL)
 
 
@@ -33,9 +39,9 @@ def _tree(spans: Sequence[Collected], parent: int, depth: int = 1) -> Iterator[s
         yield from _tree(spans, int.from_bytes(one.span.span_id, "big"), depth + 1)
 
 
-def _names(tree: str) -> list[str]:
-    """Without what differs from run to run: the order of what goes on at the same time, times."""
-    return sorted(re.sub(r" +[\d.]+ ms", "", line) for line in tree.splitlines())
+def _lines(tree: str) -> set[str]:
+    """Without what differs from run to run: times, and the order of what goes on side by side."""
+    return {re.sub(r" +[\d.]+ ms", "", line) for line in tree.splitlines()}
 
 
 def test_a_request_is_one_trace(served: Served, collector: Collector) -> None:
@@ -48,13 +54,13 @@ def test_a_request_is_one_trace(served: Served, collector: Collector) -> None:
         trace_id = CALLER.trace_id.to_bytes(16, "big")
         return [s for s in collector.spans() if s.span.trace_id == trace_id]
 
-    documented = _TREE.search(DOCUMENT.read_text())
-    assert documented is not None
-    expected = _names(documented.group(1))
-    until(lambda: len(ours()) >= len(expected) - 1, 10, "all spans have come")
+    until(lambda: {s.span.name for s in ours()} >= ALWAYS, 10, "all spans have come")
     tree = "\n".join(["caller", *_tree(ours(), CALLER.span_id)])
     print(tree)
-    assert _names(tree) == expected
+    documented = _TREE.search(DOCUMENT.read_text())
+    assert documented is not None
+    assert _lines(tree) <= _lines(documented.group(1)) | SOMETIMES
+    assert len(tree.splitlines()) == len(ours()) + 1, "every span has its place"
     whole, *_ = (s.span for s in ours() if s.span.name.startswith("text_completion"))
     assert all(
         whole.start_time_unix_nano - 1e6 <= s.span.start_time_unix_nano
