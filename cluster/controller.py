@@ -124,7 +124,7 @@ class Controller:
         version = await self.fronts.adopt([a for a in found if isinstance(a, AdoptedRouter)])
         # Routers know the workers already: a view that knows less would end their requests.
         workers = [a for a in found if isinstance(a, Adopted)]
-        if workers:
+        if found:
             await self.scaler.restore()
         await self.crew.adopt(workers, version)
 

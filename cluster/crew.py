@@ -84,6 +84,8 @@ class Crew:
         self.table = Table(max(version, self.table.version), self.table.rows)
         starts = frozenset((one.placement.worker_id, one.placement.incarnation) for one in found)
         self._reader = replace(self._reader, found=starts)
+        # What serves is not ended because something else cannot be started.
+        self._memory = replace(self._memory, was_complete=self._memory.was_complete or bool(found))
         for one in found:
             worker_id = one.placement.worker_id
             self._handles[worker_id] = one.handle

@@ -100,6 +100,7 @@ class Fronts:
         members that any of them was told."""
         # A successor that was under way comes after whom it succeeds.
         by_age = sorted(found, key=lambda one: one.incarnation)
+        self._was_complete = self._was_complete or bool(found)
         return max([await self._adopt(one) for one in by_age], default=0)
 
     async def signals(self) -> tuple[RouterSignals, ...]:
@@ -342,8 +343,7 @@ class Fronts:
         self._gone(front)
 
     def _gone(self, front: Front) -> None:
-        front.handle = None
-        front.url = None
+        front.handle, front.url, front.metrics_address = None, None, ""
         self._enter(front, WorkerState.GONE, "stopped")
 
     def _enter(self, front: Front, state: WorkerState, detail: str) -> None:

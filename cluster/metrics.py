@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from baton.messages import ClusterView, Role, WorkerState
+from baton.messages import ClusterView, Member, Role, WorkerState
 from baton.settings import KvTransferSettings
 from cluster.ports import ScalingRow
 from cluster.tally import REASONS, PoolFigures
@@ -70,7 +70,7 @@ def _one(name: str, text: str, value: float | None) -> Metric:
 
 def _workers(view: ClusterView | None) -> Iterator[Metric]:
     members = () if view is None else view.members
-    count = Counter((m.role, m.state) for m in members)
+    count = Counter((_working(m), m.state) for m in members)
     states = GaugeMetricFamily(
         "baton_scaler_workers", "Workers by state in the cluster's table.", labels=("role", "state")
     )
@@ -83,8 +83,13 @@ def _workers(view: ClusterView | None) -> Iterator[Metric]:
     )
     for member in members:
         if member.info is not None:
-            blocks.add_metric((member.worker_id, member.role.value), member.info.kv_blocks)
+            blocks.add_metric((member.worker_id, _working(member)), member.info.kv_blocks)
     yield blocks
+
+
+def _working(member: Member) -> Role:
+    """The pool that it works in, which need not be that of its place."""
+    return member.role if member.info is None else member.info.role
 
 
 def _scaler(told: Told) -> Iterator[Metric]:

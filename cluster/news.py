@@ -49,7 +49,9 @@ class Reader:
         return self._up(row, progress.ready, progress.warmed, now)
 
     def _up(self, row: Row, info: WorkerInfo, warmed: str | None, now: float) -> tuple[Event, ...]:
-        if not self.warm_timeout_s or warmed is not None:
+        # Whoever was found may serve: it does not leave the routers for first requests.
+        found = (row.worker_id, row.incarnation) in self.found
+        if not self.warm_timeout_s or warmed is not None or found:
             return (WorkerReady(info, now, warmed or ""),)
         if row.state is WorkerState.STARTING:
             return (WorkerWarming(info, now),)

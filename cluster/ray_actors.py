@@ -120,10 +120,14 @@ class RayActorFactory:
     async def _start(
         self, name: str, spec: ActorSpec, start: tuple[WorkerId, int] | None = None
     ) -> RayHandle:
+        from ray.exceptions import RayError
+
         # Exporting a class talks to Ray's control store, which may be far away.
         making = asyncio.get_running_loop().run_in_executor(None, self._create, name, spec)
         try:
             actor = await asyncio.shield(making)
+        except (RayError, RuntimeError, ValueError) as error:
+            raise BatonError(Reason.INTERNAL, f"{name}: {_cause(error)}") from error
         except asyncio.CancelledError:
             # The thread goes on, and nobody else would ever know of the actor.
             making.add_done_callback(lambda d: d.exception() or _ask_to_kill(d.result(), name))
@@ -140,12 +144,18 @@ class RayActorFactory:
     async def _until_there(
         self, actor: Any, name: str, spec: ActorSpec, start: tuple[WorkerId, int] | None
     ) -> Whereabouts:
+        from ray.exceptions import RayError
+
         ref = actor.__ray_call__.remote(_own_whereabouts)
         there = asyncio.wrap_future(ref.future())
         # Whoever gives up leaves an error that nobody asks for.
         there.add_done_callback(lambda done: done.cancelled() or done.exception())
         while start and not (await asyncio.wait((there,), timeout=_LOOK_EVERY_S))[0]:
-            self._waiting[start] = await asyncio.to_thread(what_for, actor, spec)
+            try:
+                self._waiting[start] = await asyncio.to_thread(what_for, actor, spec)
+            except (RayError, RuntimeError, ValueError) as error:
+                # Its last word stands: it is told again in a moment.
+                _log.info("%s: Ray does not say what it waits for: %s", name, error)
         where: Whereabouts = await _answer(ref, name, None)
         return where
 

@@ -233,7 +233,8 @@ class Scaler:
         for row in self._crew.table.rows:
             start = (row.worker_id, row.incarnation)
             if row.state in (WorkerState.STARTING, WorkerState.WARMING):
-                began.setdefault(start, now)
+                # Waiting for a machine is no part of starting on one.
+                began[start] = now if row.waits else began.get(start, now)
             elif (since := began.pop(start, None)) and row.state is WorkerState.READY:
                 self._startup_s = now - since
 

@@ -56,6 +56,7 @@ def _pool(
     return PoolSight(
         ready=len(ready),
         starting=starting,
+        unplaced=sum(r.waits and r.role is role for r in alive),
         draining=len(draining),
         arriving_tokens_per_s=_signal(
             sum(one.arriving_tokens_per_s for one in said) if said else None

@@ -250,7 +250,7 @@ def _sentence(accuser: Row) -> BatonError:
 def _worn_out(table: Table) -> Iterator[Stop]:
     """One of each role at a time: the others go on serving, worn out as they are."""
     passing = (WorkerState.STARTING, WorkerState.WARMING, WorkerState.DRAINING)
-    busy = {row.role for row in table.rows if row.state in passing}
+    busy = {row.role for row in table.rows if row.state in passing and not row.waits}
     for row in table.rows:
         if row.worn_out and row.role not in busy:
             busy.add(row.role)
@@ -259,7 +259,8 @@ def _worn_out(table: Table) -> Iterator[Stop]:
 
 def _asked_for(table: Table, asked: Collection[Start]) -> Iterator[Stop]:
     for row in table.rows:
-        if row.state is WorkerState.READY and (row.worker_id, row.incarnation) in asked:
+        serves = row.state in (WorkerState.WARMING, WorkerState.READY)
+        if serves and (row.worker_id, row.incarnation) in asked:
             yield Stop(row.worker_id, row.incarnation, "a fresh start of it was asked for")
 
 

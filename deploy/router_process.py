@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import ProcessCollector
 from starlette.types import ASGIApp
@@ -36,7 +36,7 @@ from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
-from deploy.spans import span_sink
+from deploy.spans import close_spans, span_sink
 from deploy.targets import targets
 from engine import preflight
 from engine.environment import engine_environment
@@ -48,6 +48,9 @@ from router.scrape import metrics_app
 from router.tracing import Tracing
 from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
+
+if TYPE_CHECKING:
+    from deploy.otlp import OtlpSink
 
 _log = logging.getLogger("baton.router")
 _MEET_WITHIN_S = 5.0
@@ -66,6 +69,7 @@ class RouterProcess:
     def __init__(self, settings_dump: Mapping[str, Any], router_id: str, digest: str) -> None:
         self._settings = resolved(Settings.model_validate(settings_dump))
         self._settings_digest = router_digest(settings_dump, digest)
+        self._name = router_id
         # A restarted router is a new one to the workers.
         self._identity = Identity(RouterId(f"{router_id}-{os.getpid()}"), digest)
         self._loop = LoopThread("router")
@@ -75,6 +79,8 @@ class RouterProcess:
         self._http: HttpServer | None = None
         self._board: Board | None = None
         self._own: HttpServer | None = None
+        self._metrics_address = ""
+        self._spans: OtlpSink | None = None
         self._limit_model: Any = None
         self._view: ClusterView | None = None
         self._routers: Sequence[RouterRow] = ()
@@ -103,7 +109,7 @@ class RouterProcess:
             self._leaving or self._withdrawn or self._refuses,
             -1 if self._view is None else self._view.version,
             self._settings_digest,
-            self._own_address(),
+            self._metrics_address,
         )
 
     def set_view(
@@ -165,12 +171,14 @@ class RouterProcess:
         metrics.registry.register(ClusterCollector(self._told, self._settings.kv_transfer))
         own = bind(listen_at(self._settings.cluster.bind_host, own_address), 0)
         self._own = await serve(metrics_app(metrics.registry), own)
+        reached = reached_at(self._settings.cluster.bind_host, own_address)
+        self._metrics_address = with_port(reached, self._own.port)
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
         self._http = await self._serve(app, sock)
         host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
         if spans_machines(elsewhere):
             host = reached_at(host, own_address)
-        self._url = f"http://{host}:{self._http.port}"
+        self._url = f"http://{with_port(host, self._http.port)}"
 
     async def _build(self, heart: Heart, metrics: RouterMetrics) -> ASGIApp:
         found = preflight.check(
@@ -183,7 +191,7 @@ class RouterProcess:
             from router.http import Pages, build_front, build_http_app, front_args
 
         args = front_args(self._settings, found.model.path)
-        front = build_front(args, heart, _tracing(self._settings, self._identity.router_id))
+        front = build_front(args, heart, self._tracing())
         heart.attach(front)
         self._limit_model = front.set_model_limits
         pages = Pages(
@@ -197,6 +205,12 @@ class RouterProcess:
             targets=self._targets,
         )
         return await build_http_app(front, args, self._settings, pages)
+
+    def _tracing(self) -> Tracing | None:
+        settings = self._settings
+        self._spans = sink = span_sink(settings, "baton-router", self._name)
+        ratio = settings.tracing.sample_ratio
+        return None if sink is None else Tracing(sink, served_name(settings), ratio)
 
     def _live_page(self, heart: Heart, metrics: RouterMetrics) -> Board | None:
         settings = self._settings
@@ -261,11 +275,7 @@ class RouterProcess:
 
     def _targets(self) -> list[dict[str, Any]]:
         name = self._settings.cluster.name
-        return targets(name, self._view, self._routers, self._own_address())
-
-    def _own_address(self) -> str:
-        host = reached_at(self._settings.cluster.bind_host, own_address)
-        return "" if self._own is None else with_port(host, self._own.port)
+        return targets(name, self._view, self._routers, self._name, self._metrics_address)
 
     def _withdraw(self) -> None:
         if self._doorway is not None and not self._withdrawn:
@@ -295,12 +305,7 @@ class RouterProcess:
             await self._own.stop(0.5)
         if self._heart is not None:
             await self._heart.aclose()
-
-
-def _tracing(settings: Settings, router_id: str) -> Tracing | None:
-    sink = span_sink(settings, "baton-router", router_id)
-    ratio = settings.tracing.sample_ratio
-    return None if sink is None else Tracing(sink, served_name(settings), ratio)
+        await close_spans(self._spans)
 
 
 def _fetched(door: str) -> socket.socket | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from baton.settings import Settings
-from baton.spans import SpanSink
+
+if TYPE_CHECKING:
+    from deploy.otlp import OtlpSink
 
 
-def span_sink(settings: Settings, service: str, instance: str) -> SpanSink | None:
-    """None where nothing is traced. What is queued is sent when the process ends well."""
+def span_sink(settings: Settings, service: str, instance: str) -> OtlpSink | None:
+    """None where nothing is traced."""
     endpoint = settings.tracing.otlp_endpoint
     if endpoint is None:
         return None
@@ -15,3 +20,9 @@ def span_sink(settings: Settings, service: str, instance: str) -> SpanSink | Non
     from deploy.otlp import OtlpSink
 
     return OtlpSink(endpoint, service, instance)
+
+
+async def close_spans(sink: OtlpSink | None) -> None:
+    """Sends what is queued; waits for seconds at most."""
+    if sink is not None:
+        await asyncio.to_thread(sink.close)

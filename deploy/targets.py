@@ -10,17 +10,21 @@ from cluster.ports import RouterRow
 
 
 def targets(
-    cluster: str, view: ClusterView | None, routers: Sequence[RouterRow], own_address: str
+    cluster: str,
+    view: ClusterView | None,
+    routers: Sequence[RouterRow],
+    own_name: str,
+    own_address: str,
 ) -> list[dict[str, Any]]:
     """One group for each router and each worker that exports metrics.
 
-    `own_address`: of the router that is asked. The controller is no target: its figures are among
-    those of every router.
+    `own_name`, `own_address`: of the router that is asked. The controller is no target: its figures
+    are among those of every router.
     """
     # The controller may not have told this router of itself yet.
     known = {row.metrics_address: str(row.router_id) for row in routers if row.metrics_address}
-    if own_address and own_address not in known:
-        known[own_address] = next((str(r.router_id) for r in routers), "router")
+    if own_address:
+        known.setdefault(own_address, own_name)
     groups = [_group(cluster, at, job="baton-router", router=name) for at, name in known.items()]
     return [*groups, *_workers(cluster, () if view is None else view.members)]
 
@@ -33,7 +37,7 @@ def _workers(cluster: str, members: Iterable[Member]) -> Iterable[dict[str, Any]
                 member.info.metrics_address,
                 job="baton-worker",
                 worker=member.worker_id,
-                role=member.role.value,
+                role=member.info.role.value,
             )
 
 

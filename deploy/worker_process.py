@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason
@@ -32,7 +32,7 @@ from deploy.delivered import Delivered
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
-from deploy.spans import span_sink
+from deploy.spans import close_spans, span_sink
 from engine import preflight
 from engine.environment import cores_for, engine_environment
 from engine.metrics_server import MetricsServer
@@ -47,6 +47,9 @@ from kv_transfer.liveness import this_host
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
+
+if TYPE_CHECKING:
+    from deploy.otlp import OtlpSink
 
 _log = logging.getLogger("baton.worker")
 _ENGINE_STOP_S = 1.0
@@ -83,6 +86,7 @@ class WorkerProcess:
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._server: WorkerServer | None = None
+        self._spans: OtlpSink | None = None
         self._metrics: MetricsServer | None = None
         self._draining: Future[int] | None = None
         self._delivered = Delivered(MonotonicClock())
@@ -173,7 +177,7 @@ class WorkerProcess:
         self._check_digest(found.digest)
         handoff = self.choose_handoff(settings.kv_transfer)
         self._set_environment(found.device, handoff)
-        spans = span_sink(settings, "baton-worker", self._worker_id)
+        self._spans = spans = span_sink(settings, "baton-worker", self._worker_id)
         self._engine = await _start_engine(settings, found, handoff, self._worker_id, spans)
         self._worker = Worker(
             self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
@@ -261,6 +265,7 @@ class WorkerProcess:
             await self._server.stop(grace_s=0.5)
         if self._engine is not None:
             await asyncio.to_thread(self._engine.shutdown, _ENGINE_STOP_S)
+        await close_spans(self._spans)
 
 
 def _complain(done: Future[None]) -> None:

@@ -145,7 +145,9 @@ What a router says at `/metrics`, in the text format of Prometheus, or in OpenMe
 that ask for it: then `baton_time_to_first_token_seconds` has exemplars with the `trace_id` and
 `request_id` of requests that came with a W3C `traceparent`. Names never change; units are base
 units and end the name. A histogram has `_bucket`, `_sum` and `_count`; a gauge without a value
-has no row. Each router counts what passes through it: sum over them.
+has no row. Each router counts what passes through it: sum over them. What the controller told all
+of them (`baton_scaler_*`, `baton_controller_*`, `baton_worker_kv_blocks`, the bounds of
+`baton_kv_*`) is the same in each: take `max`. `process_*` is of the router's own process.
 
 """
 _PROMISES = """

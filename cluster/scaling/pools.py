@@ -209,8 +209,8 @@ def _memory(desk: Desk) -> Iterator[Asking]:
 
 def _spare(desk: Desk, current: int) -> int:
     """How many could leave so that the others stay within the hold band, which widens
-    with the noise of the load. None while any starts, while anybody waits, or while a promise is
-    missed for want of workers."""
+    with the noise of the load. None while any that has a machine starts, while anybody waits,
+    or while a promise is missed for want of workers."""
     scaling, ready = desk.rules.scaling, desk.pool.ready
     band = scaling.hold_band
     load = max(desk.level, desk.ahead)
@@ -219,10 +219,11 @@ def _spare(desk: Desk, current: int) -> int:
         kept = max(kept, ready * _value(desk.pool.kv_used) / (scaling.kv_utilization * band))
     missed = any(asking.workers > ready for asking in _latency(desk))
     late = _value(desk.pool.backlog_s) > desk.rules.slo.ttft_s / 4
-    if desk.pool.starting or ready != current or missed or late:
+    unplaced = desk.pool.unplaced
+    if desk.pool.starting > unplaced or ready + unplaced != current or missed or late:
         return 0
     least = max(desk.rules.bounds(desk.role)[0], 1)
-    return max(ready - max(math.ceil(kept - _TINY), least), 0)
+    return max(current - max(math.ceil(kept - _TINY), least), 0)
 
 
 def _need(desk: Desk, current: int, wanted: int, spare: int, why: Asking) -> Need:

@@ -41,6 +41,9 @@ class PoolSight:
     kv_used: Signal | None = None
     """Share of KV memory held or promised, the mean of the ready workers."""
 
+    unplaced: int = 0
+    """Of those that start, the ones for which there is no machine so far."""
+
     @property
     def provisioned(self) -> int:
         """Workers that serve or will: those that drain are no more."""

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.served import Served
 from deploy import cli
-from tests.cluster.asking import inflight, lives, status, until
+from tests.cluster.asking import BACK_S, inflight, lives, status, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 TOKENS, KILLED_AFTER = 150, 30
@@ -46,19 +46,21 @@ def _decoder(served: Served, request_id: str) -> dict[str, Any]:
     return found
 
 
-def _two_decoders(served: Served, run_dir: Path) -> None:
+@pytest.fixture
+def two_decoders(served: Served, run_dir: Path) -> Iterator[None]:
     where = ["--set", f"cluster.run_dir={run_dir}"]
     assert cli.main(["scale", "prefill=1", "decode=2", *where]) == 0
-    decoding = [("decode", True)] * 2
-    until(lambda: sorted(_up(served))[:2] == decoding, 20, "two decode workers")
+    until(lambda: _decoders(served) == 2, BACK_S, "two decode workers")
+    yield
+    assert cli.main(["scale", "prefill=2", "decode=1", *where]) == 0
 
 
-def _up(served: Served) -> list[tuple[str, bool]]:
-    return [(w["role"], w["up"]) for w in status(served)["workers"]]
+def _decoders(served: Served) -> int:
+    return sum(w["role"] == "decode" and w["up"] for w in status(served)["workers"])
 
 
-def test_a_stream_goes_on_after_its_engine_was_killed(served: Served, run_dir: Path) -> None:
-    _two_decoders(served, run_dir)
+@pytest.mark.usefixtures("two_decoders")
+def test_a_stream_goes_on_after_its_engine_was_killed(served: Served) -> None:
     whole = httpx.post(f"{served.url}/v1/completions", json=BODY, timeout=60).json()
     expected = whole["choices"][0]
     assert len(expected["token_ids"]) == TOKENS

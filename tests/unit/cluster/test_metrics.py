@@ -40,6 +40,14 @@ def test_workers_are_counted_by_state_those_that_are_none_too() -> None:
     assert _value(told, "controller_silence_seconds") == 2.5
 
 
+def test_a_worker_counts_in_the_pool_that_it_works_in() -> None:
+    lent = Member(WorkerId("decode-0"), D, WorkerState.READY, info("decode-0", 1, P))
+    told = Told(ClusterView(1, (lent,)), None, 0.0)
+    assert _value(told, "scaler_workers", role="prefill", state="ready") == 1
+    assert _value(told, "scaler_workers", role="decode", state="ready") == 0
+    assert _value(told, "worker_kv_blocks", worker="decode-0", role="prefill")
+
+
 def test_the_scaler_shows_what_it_wants_and_why() -> None:
     pool = PoolFigures("blind", (("blind", 3),), (("add", "load", 2),), 1, 8, 16.0)
     row = ScalingRow("auto", 2, 5, figures=ScalingFigures(PoolFigures("steady"), pool, 4.0, 32))

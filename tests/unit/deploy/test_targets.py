@@ -29,7 +29,9 @@ def _row(name: str, address: str) -> RouterRow:
 
 
 def test_all_routers_and_the_workers_that_export_metrics() -> None:
-    found = targets("c", VIEW, (_row("router-0", "h:1"), _row("router-1", "h:2")), "h:2")
+    found = targets(
+        "c", VIEW, (_row("router-0", "h:1"), _row("router-1", "h:2")), "router-1", "h:2"
+    )
     assert found == [
         {"targets": ["h:1"], "labels": _labels("baton-router", router="router-0")},
         {"targets": ["h:2"], "labels": _labels("baton-router", router="router-1")},
@@ -42,7 +44,16 @@ def _labels(job: str, **labels: str) -> dict[str, str]:
 
 
 def test_the_router_that_is_asked_is_there_before_the_controller_has_told_of_it() -> None:
-    (found,) = targets("c", None, (_row("router-0", ""),), "h:2")
-    assert found["targets"] == ["h:2"]
-    assert found["labels"]["router"] == "router-0"
-    assert targets("c", None, (), "") == []
+    rows = (_row("router-0", "h:1"), _row("router-1", ""))
+    told = {
+        g["targets"][0]: g["labels"]["router"] for g in targets("c", None, rows, "router-1", "h:2")
+    }
+    assert told == {"h:1": "router-0", "h:2": "router-1"}
+    assert targets("c", None, (), "router-0", "") == []
+
+
+def test_a_worker_is_of_the_pool_that_it_works_in() -> None:
+    moved = replace(WORKER, role=Role.PREFILL)
+    view = ClusterView(2, (Member(WorkerId("decode-0"), D, WorkerState.READY, moved),))
+    (found,) = targets("c", view, (), "router-0", "")
+    assert found["labels"]["role"] == "prefill"

@@ -32,6 +32,12 @@ def test_workers_that_start_are_credited():
     assert reasons(said)[0] is Reason.STEADY
 
 
+def test_who_waits_for_a_machine_is_given_up_when_the_load_has_gone():
+    waits = replace(pool(6, 1.0, starting=3), unplaced=3)
+    assert later(sight(waits), rounds=13).prefill == 8
+    assert later(sight(replace(waits, unplaced=2)), rounds=13).prefill == 9
+
+
 def test_decode_is_the_limit_and_prefill_stays():
     """First tokens come late because decode has no memory: more prefill would not help."""
     full = pool(2, 1.9, backlog=8.0, kv=0.97)
