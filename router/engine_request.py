@@ -7,7 +7,7 @@ from typing import Any
 
 from baton.ids import RequestId
 from router.caller import CALLER
-from router.exchange import EXCHANGE
+from router.exchange import EXCHANGE, Exchange
 from router.ports import EngineRequest
 from router.tracing import Trace
 
@@ -28,8 +28,14 @@ def engine_request(request: Any, buffers: Iterable[Any], trace: Trace | None) ->
         caller=caller,
         trace=trace,
         resumable=_resumable(params),
-        exchange=EXCHANGE.get(),
+        exchange=_exchange(),
     )
+
+
+def _exchange() -> Exchange | None:
+    """None for what is asked once tokens have come, as a beam search asks for each token."""
+    one = EXCHANGE.get()
+    return None if one is None or one.answering else one
 
 
 def _resumable(params: Any) -> bool:

@@ -33,6 +33,8 @@ class Exchange:
         self.split: Split | None = None
         """That of the first token, once it is written; the first one's where there are several."""
         self.streams = False
+        self.answering = False
+        """Whether something has come of it: what is asked after that is a request of its own."""
         self._due: list[Settle] = []
 
     def when_written(self, settle: Settle) -> None:
@@ -40,6 +42,7 @@ class Exchange:
 
         With several answers in one exchange it may be another one's chunk that comes next.
         """
+        self.answering = True
         self._due.append(settle)
 
     def written(self, at: float | None) -> None:
