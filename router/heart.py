@@ -282,7 +282,7 @@ class Heart:
 
     def _place_again(self, one: Life, command: life.PlaceAgain) -> None:
         now = self._clock.now()
-        one.broken_at = now if one.broken_at is None else one.broken_at
+        one.breaks(now)
         sent = self._front.sent(one.request.request_id)
         self._carry_out(self._placing.again(one, command, sent, now))
 

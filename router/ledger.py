@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from baton.clock import Deadline
@@ -19,7 +19,7 @@ from router import flow
 from router.attainment import Ending
 from router.deadlines import Deadlines
 from router.keeping import Keeping
-from router.life import FlowState, Planned
+from router.life import Event, FlowState, Planned, TokensCame
 from router.metrics import FINISHED, RouterMetrics
 from router.ports import NO_ROUTE, EngineRequest, Route
 from router.registry import Peer
@@ -61,6 +61,11 @@ class Life:
         """When its first bytes were read, as far as the front end can tell."""
         exchange = self.request.exchange
         return self.taken_at if exchange is None else exchange.arrived_at
+
+    def breaks(self, now: float) -> None:
+        """Its attempt has ended: whatever that worker does from now on is not for it."""
+        self.follow(None)
+        self.broken_at = now if self.broken_at is None else self.broken_at
 
     def follow(self, peer: Peer | None) -> None:
         """Its tokens come from this worker now; None = no more come."""
@@ -238,10 +243,7 @@ def _split(one: Life, written_at: float | None) -> Split | None:
 
 
 def _traced(one: Life, split: Split | None, reason: Reason | None, now: float) -> Traced:
-    plan, request = one.state.plan, one.request
-    prefill = None if plan is None else plan.prefill or plan.decode
-    decode = None if plan is None else plan.decode
-    workers = {part.value: prefill if part in PROMPT_PARTS else decode for part in WORKER_PARTS}
+    request = one.request
     return Traced(
         request_id=request.request_id,
         tenant=request.caller.tenant,
@@ -249,9 +251,24 @@ def _traced(one: Life, split: Split | None, reason: Reason | None, now: float) -
         answer_tokens=one.tokens(),
         lasted_s=now - one.arrived_at,
         parts=() if split is None else [(s.part.value, s.seconds) for s in split.spans],
-        workers={part: worker for part, worker in {**workers, DECODE: decode}.items() if worker},
+        workers=_workers(one.state),
         error="" if reason is None else reason.value,
     )
+
+
+def _workers(state: FlowState) -> dict[str, str]:
+    """Who worked on a part. Parts may be of several attempts: then nobody is named."""
+    found: dict[str, str] = {} if state.plan is None else {DECODE: state.plan.decode}
+    events = takewhile(lambda event: not isinstance(event, TokensCame), _events(state))
+    plans = [event.plan for event in events if isinstance(event, Planned)]
+    if len(plans) == 1:
+        prompt, decode = plans[0].prefill or plans[0].decode, plans[0].decode
+        found |= {part.value: prompt if part in PROMPT_PARTS else decode for part in WORKER_PARTS}
+    return found
+
+
+def _events(state: FlowState) -> Iterator[Event]:
+    return (entry.event for entry in state.log)
 
 
 def _explained(state: FlowState) -> list[dict[str, Any]]:

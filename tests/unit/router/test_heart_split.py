@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from baton.messages import Role
+from baton.spans import SpanContext
 from baton.wire import worker_pb2 as pb
 from router.exchange import Exchange
 from router.split import Part, Split
+from router.tracing import Trace, Traced
 from tests.unit.router.fakes import D2, D, P, Scene, info
 
 
@@ -99,6 +101,46 @@ async def test_the_steps_of_a_lost_worker_count_too(scene: Scene) -> None:
     assert scene.sample("baton_ttft_part_seconds_count", part="delivery") == 1
     found = {p: scene.sample("baton_tpot_part_seconds_sum", part=p) for p in PARTS}
     assert found == pytest.approx({"step": 3.0, "frame_wait": 1.0, "write": 0.0})
+
+
+async def test_what_a_worker_does_after_its_attempt_is_not_a_requests(scene: Scene) -> None:
+    scene.up(D, D2)
+    scene.submit()
+    (first,) = (w for w in ("d", "d2") if scene.links[w].submits)
+    other = {"d": "d2", "d2": "d"}[first]
+    word(scene, first, "r.0.s", stepped=5.0)
+    scene.front.tokens["r"] = [1, 2, 3]
+    scene.clock.advance(4)
+    scene.frame(first, ended=[("r.0.s", "engine_failed", 0.0)], steps_s=8.0)
+    # It lives on and steps for others.
+    scene.clock.advance(4)
+    scene.frame(first, steps_s=12.0)
+    word(scene, other, "r.1.s", stepped=100.0)
+    scene.clock.advance(4)
+    scene.frame(other, done="r.1.s", steps_s=103.0)
+    found = {p: scene.sample("baton_tpot_part_seconds_sum", part=p) for p in PARTS}
+    assert found == pytest.approx({"step": 3.0, "frame_wait": 3.0, "write": 0.0})
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_parts_are_traced_with_the_workers_of_the_first_token(
+    scene: Scene, *, late: bool
+) -> None:
+    told: list[Traced] = []
+    scene.up(D, D2)
+    scene.submit(trace=Trace(SpanContext(1, 2), None, lambda _, one: told.append(one)))
+    (first,) = (w for w in ("d", "d2") if scene.links[w].submits)
+    other = {"d": "d2", "d2": "d"}[first]
+    if late:
+        word(scene, first, "r.0.s")
+        scene.front.tokens["r"] = [1, 2, 3]
+    scene.lose(first)
+    word(scene, other, "r.1.s")
+    scene.frame(other, done="r.1.s")
+    (one,) = told
+    assert one.workers["decode"] == other
+    # Parts before the first token that are of both attempts name nobody.
+    assert one.workers.get("prefill_compute") == (first if late else None)
 
 
 async def test_nothing_is_told_of_a_client_that_left_before(scene: Scene) -> None:
