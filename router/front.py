@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -250,10 +249,10 @@ class BatonFront(AsyncLLM):
                     self.fail(request_id, _broken(output.finish_reason))
                     continue
             outputs.append(output)
-        # The step's own timestamp is another machine's clock.
+        # The clock of the engine's events: vLLM's span tells the time between them and the steps.
         done = self.output_processor.process_outputs(
             outputs,
-            time.monotonic(),
+            step.timestamp,
             IterationStats() if self._traced else None,
             step.weight_version,
         )
