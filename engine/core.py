@@ -175,8 +175,12 @@ class EngineCore:
         self._spans.began(request.request_id, request.trace_headers)
         if self._metrics is not None:
             self._metrics.took(request)
-        with _dead_is_failed():
-            await self._client.add_request_async(request)
+        try:
+            with _dead_is_failed():
+                await self._client.add_request_async(request)
+        except BatonError:
+            self._spans.ended(request.request_id, LegEnd.FAILED.value)
+            raise
 
     async def abort(self, leg_ids: Sequence[str]) -> None:
         for leg_id in leg_ids:
@@ -187,8 +191,12 @@ class EngineCore:
             await self._client.abort_requests_async(list(leg_ids))
 
     async def step(self) -> Step:
-        with _dead_is_failed():
-            outputs: EngineCoreOutputs = await self._client.get_output_async()
+        try:
+            with _dead_is_failed():
+                outputs: EngineCoreOutputs = await self._client.get_output_async()
+        except BatonError:
+            self._spans.all_ended(LegEnd.FAILED.value)
+            raise
         if self._metrics is not None:
             self._metrics.stepped(outputs)
         return Step(outputs.outputs, _stats(outputs.scheduler_stats, self._reports, self._steps))

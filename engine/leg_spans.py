@@ -15,6 +15,7 @@ _NAMES = {Leg.PREFILL: "prefill leg", Leg.DECODE: "decode leg", Leg.SOLO: "solo 
 
 @dataclass(slots=True)
 class _Open:
+    name: str
     parent: SpanContext
     began_s: float
 
@@ -38,8 +39,9 @@ class LegSpans:
         if self._sink is None or not trace_headers:
             return
         parent = context_of(trace_headers.get(TRACEPARENT, ""))
-        if parent is not None and parent.sampled:
-            self._open[leg_id] = _Open(parent, self._wall_clock())
+        name = _name(leg_id)
+        if parent is not None and parent.sampled and name:
+            self._open[leg_id] = _Open(name, parent, self._wall_clock())
 
     def ended(self, leg_id: str, error: str = "") -> None:
         """It has ended; `error` says how, if not well."""
@@ -49,7 +51,7 @@ class LegSpans:
         context = SpanContext(one.parent.trace_id, secrets.randbits(64) or 1)
         attributes = {"baton.worker": self._worker_id, "baton.leg": leg_id}
         span = Span(
-            _NAMES[parse_leg_id(leg_id).leg],
+            one.name,
             context,
             one.parent,
             one.began_s,
@@ -59,3 +61,16 @@ class LegSpans:
             error=error,
         )
         self._sink(span)
+
+    def all_ended(self, error: str) -> None:
+        """All that are open have ended so."""
+        for leg_id in list(self._open):
+            self.ended(leg_id, error)
+
+
+def _name(leg_id: str) -> str:
+    """Empty for an id that is not a leg's."""
+    try:
+        return _NAMES[parse_leg_id(leg_id).leg]
+    except ValueError:
+        return ""

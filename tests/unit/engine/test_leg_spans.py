@@ -36,6 +36,29 @@ def test_a_leg_ends_once() -> None:
     assert [span.error for span in spans] == ["aborted"]
 
 
+def test_all_that_are_open_end_with_their_engine() -> None:
+    spans: list[Span] = []
+    its = legs(spans)
+    for leg_id in ("r.0.p", "r.0.d", "q.0.s"):
+        its.began(leg_id, HEADERS)
+    its.ended("r.0.d")
+    its.all_ended("failed")
+    its.all_ended("failed")
+    assert [(span.name, span.error) for span in spans] == [
+        ("decode leg", ""),
+        ("prefill leg", "failed"),
+        ("solo leg", "failed"),
+    ]
+
+
+def test_what_is_no_leg_is_not_told() -> None:
+    spans: list[Span] = []
+    its = legs(spans)
+    its.began("anything", HEADERS)
+    its.ended("anything")
+    assert spans == []
+
+
 def test_others_are_not_told() -> None:
     spans: list[Span] = []
     its = legs(spans)
