@@ -161,11 +161,13 @@ class WorkerProcess:
     ) -> str:
         assert self._engine is not None
         assert self._worker is not None
-        wrong = await _warming(own, self._engine.facts).run(role, peers, timeout_s)
-        found = await self._engine.transfer_report()
-        self._worker.tally.reported(found)
-        self._worker.outlook.transferred(found)
-        self._worker.outlook.learning.forget()
+        try:
+            wrong = await _warming(own, self._engine.facts).run(role, peers, timeout_s)
+            found = await self._engine.transfer_report()
+            self._worker.tally.reported(found)
+            self._worker.outlook.transferred(found)
+        finally:
+            self._worker.outlook.learning.forget()
         return wrong
 
     def _set_error(self, error: Mapping[str, str]) -> None:

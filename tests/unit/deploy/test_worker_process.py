@@ -91,18 +91,23 @@ async def test_told_to_leave_and_left_alone_it_drains_and_ends(
     process._loop.call(process._loop.loop.stop)
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", ["", "request", "report"])
 async def test_its_first_requests_are_made_once_and_then_forgotten(
-    process: WorkerProcess, house: House, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+    process: WorkerProcess, house: House, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     runs: list[tuple[object, ...]] = []
 
     async def run(*args: object) -> str:
         runs.append(args)
-        if fails:
+        if fails == "request":
             raise ValueError("not like this")
         return "no handover with prefill-0"
 
+    async def report() -> None:
+        if fails == "report":
+            raise ValueError("not like this")
+
+    monkeypatch.setattr(house.engine, "transfer_report", report)
     monkeypatch.setattr(worker_process, "_warming", lambda *_: SimpleNamespace(run=run))
     process._loop._thread.start()
     process.warm(Role.DECODE, (), 5.0)
@@ -121,7 +126,7 @@ async def test_its_first_requests_are_made_once_and_then_forgotten(
         assert process.progress().warmed == "first requests: ValueError('not like this')"
     else:
         assert process.progress().warmed == "no handover with prefill-0"
-        assert house.worker.outlook.learning.lessons == 0
+    assert house.worker.outlook.learning.lessons == 0
 
 
 def test_an_engine_of_several_ranks_is_named_with_the_processes_that_own_its_agents() -> None:
