@@ -96,8 +96,9 @@ class RateLimit(logging.Filter):
             return count
         if count is not None and count.suppressed:
             record.suppressed = count.suppressed
+        # Filters run outside a handler's lock: another thread may have forgotten it meanwhile.
+        self._counts.pop(kind, None)
         count = self._counts[kind] = _Count(record.created)
-        self._counts.move_to_end(kind)
         if len(self._counts) > KEYS_MAX:
             self._counts.popitem(last=False)
         return count

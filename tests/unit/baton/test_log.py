@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import pytest
@@ -124,6 +125,17 @@ def test_the_memory_of_a_limit_is_bounded() -> None:
     assert len(limit._counts) == KEYS_MAX
     # A clock that jumps back begins anew.
     assert len(events(limit, -5.0, msg=f"event {KEYS_MAX}")) == 1
+
+
+def test_another_thread_may_forget_a_kind_meanwhile() -> None:
+    class Forgetful(OrderedDict):
+        def __setitem__(self, kind: object, count: object) -> None:
+            super().__setitem__(kind, count)
+            del self[kind]
+
+    limit = RateLimit(1)
+    limit._counts = Forgetful()
+    assert len(events(limit, 0.0)) == 1
 
 
 def test_the_limit_is_in_force() -> None:
