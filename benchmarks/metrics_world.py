@@ -194,8 +194,9 @@ def without_metrics(played: Played) -> None:
             setattr(played.metrics, name, _ignore)
     for gauge in ("inflight", "queued"):
         setattr(played.metrics, gauge, nothing)
-    keeping = played.heart._ledger._keeping  # noqa: SLF001
-    keeping._slo = nothing  # noqa: SLF001
+    ledger = played.heart._ledger  # noqa: SLF001
+    ledger.splits = nothing
+    ledger._keeping._slo = nothing  # noqa: SLF001
 
 
 # --- a router with a past -------------------------------------------------------------------------

@@ -38,8 +38,12 @@ function kept(store, name, value) {
   return value;
 }
 
+function theKey() {
+  return kept(() => sessionStorage, "baton-key");
+}
+
 async function ask(path) {
-  const key = kept(() => sessionStorage, "baton-key");
+  const key = theKey();
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   return fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
 }
@@ -48,9 +52,10 @@ async function poll() {
   clearTimeout(timer);
   if (document.hidden || waiting) return;
   waiting = true;
+  const key = theKey();
   try {
     const answer = await ask("ui/data");
-    if (answer.status === 401) askForKey();
+    if (answer.status === 401) askForKey(key);
     else if (!answer.ok) lost(`The router answers ${answer.status}`);
     else show(await answer.json());
   } catch {
@@ -64,6 +69,7 @@ function show(data) {
   latest = data;
   heardAt = Date.now();
   link("live", "Live");
+  $("key-dialog").close();
   for (const part of ["where", "attention", "tiles", "workers", "flow", "choices", "scaling", "kept"]) panels[part](data);
   panels.recent(data, chosen, tell);
   const { age_s: ages, ttft, tpot } = data.chart;
@@ -91,9 +97,10 @@ async function tell(id) {
   chosen = id;
   $("ask-id").value = id;
   if (latest) panels.recent(latest, chosen, tell);
+  const key = theKey();
   try {
     const answer = await ask(`ui/request/${encodeURIComponent(id)}`);
-    if (answer.status === 401) askForKey();
+    if (answer.status === 401) askForKey(key);
     else if (answer.ok) showStory(await answer.json());
     else showNone(answer.status === 404 ? "No such request is known; the latest thousand are kept." : `The router answers ${answer.status}.`);
   } catch {
@@ -109,10 +116,12 @@ $("ask").addEventListener("submit", (event) => {
 
 // --- the key ----------------------------------------------------------------------------------
 
-function askForKey() {
+function askForKey(refused) {
+  // Another one may have been given meanwhile: nothing has been heard of that yet.
+  if (refused !== theKey()) return;
   link("lost", "The key of the API is needed");
   if ($("key-dialog").open) return;
-  if (kept(() => sessionStorage, "baton-key")) text($("key-note"), "That key was not accepted.");
+  if (refused) text($("key-note"), "That key was not accepted.");
   $("key-dialog").showModal();
 }
 
