@@ -25,10 +25,10 @@ from baton.spans import SpanSink
 from baton.wire import worker_pb2 as wire
 from cluster.addresses import listen_at, reached_at, with_port
 from cluster.ports import StartProgress
-from cluster.processes import find
 from cluster.ray_nodes import own_address
 from decode_worker import DecodeRole, SoloRole
 from deploy.delivered import Delivered
+from deploy.engine_processes import ranks, started, transfer_agent
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
@@ -41,9 +41,7 @@ from engine.service import WorkerServer
 from engine.transfers import worn_out
 from engine.warming import Warming
 from engine.worker import Limits, Worker
-from kv_transfer.endpoint import decode_endpoint
 from kv_transfer.handoff import Handoff, handoff_for
-from kv_transfer.liveness import this_host
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
@@ -241,10 +239,10 @@ class WorkerProcess:
             pid=os.getpid(),
             engine_pid=facts.pid,
             transfer_endpoint=facts.transfer_endpoint,
-            transfer_agent=_transfer_agent(facts),
-            engine_started=_started(facts.pid),
+            transfer_agent=transfer_agent(facts),
+            engine_started=started(facts.pid),
             metrics_address="" if metrics is None else with_port(host, metrics.port),
-            engine_ranks=_ranks(facts),
+            engine_ranks=ranks(facts),
         )
 
     def _failed(self, error: BatonError) -> None:
@@ -289,32 +287,6 @@ def _outcome(warming: Future[str] | None) -> str | None:
     # Whatever it is: a worker that was not warmed serves all the same.
     error = CancelledError() if warming.cancelled() else warming.exception()
     return warming.result() if error is None else f"first requests: {error!r}"
-
-
-def _transfer_agent(facts: EngineFacts) -> str:
-    if not facts.transfer_endpoint:
-        return ""
-    endpoint = decode_endpoint(facts.transfer_endpoint)
-    # The end of the named processes has to be the end of whoever owns the agent.
-    own = endpoint.layout.ranks == 1 and endpoint.process.pid == facts.pid
-    return endpoint.agent if own or _ranks(facts) else ""
-
-
-def _ranks(facts: EngineFacts) -> tuple[tuple[int, int], ...]:
-    """The processes of a tensor-parallel engine's devices; none unless all are of this host."""
-    if not facts.transfer_endpoint:
-        return ()
-    first = decode_endpoint(facts.transfer_endpoint)
-    processes = [one.process for one in (first, *first.others)] if first.others else []
-    here = this_host()
-    if any(process.host != here for process in processes):
-        return ()
-    return tuple((process.pid, process.started) for process in processes)
-
-
-def _started(pid: int) -> int:
-    process = find(pid)
-    return 0 if process is None else process.started
 
 
 def _roles(handoff: Handoff) -> dict[int, Any]:

@@ -13,7 +13,8 @@ import pytest
 from baton.messages import Role
 from baton.settings import Settings
 from deploy import worker_process
-from deploy.worker_process import _ACCUSED_MAX, WorkerProcess, _ranks, _started, _transfer_agent
+from deploy.engine_processes import ranks, started, transfer_agent
+from deploy.worker_process import _ACCUSED_MAX, WorkerProcess
 from engine.ports import StepStats
 from engine.step_work import StepWork
 from kv_transfer.endpoint import Endpoint, Layout, encode_endpoint, joined
@@ -133,24 +134,24 @@ def test_an_engine_of_several_ranks_is_named_with_the_processes_that_own_its_age
     layouts = [Layout((), 0, 16, "DRAM", 0, "", rank=rank, ranks=2) for rank in range(2)]
     here = this_process()
     processes = (here, replace(here, pid=77, started=8))
-    ranks = [Endpoint("a", b"", *both) for both in zip(layouts, processes, strict=True)]
-    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ranks)))))
-    assert _transfer_agent(facts) == "a"
-    assert _ranks(facts) == ((here.pid, here.started), (77, 8))
+    ends = [Endpoint("a", b"", *both) for both in zip(layouts, processes, strict=True)]
+    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ends)))))
+    assert transfer_agent(facts) == "a"
+    assert ranks(facts) == ((here.pid, here.started), (77, 8))
     # Nobody here could tell whether a process of another host has ended.
-    ranks[1] = replace(ranks[1], process=replace(here, host="elsewhere"))
-    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ranks)))))
-    assert (_transfer_agent(facts), _ranks(facts)) == ("", ())
+    ends[1] = replace(ends[1], process=replace(here, host="elsewhere"))
+    facts = replace(FACTS, transfer_endpoint=encode_endpoint(joined(dict(enumerate(ends)))))
+    assert (transfer_agent(facts), ranks(facts)) == ("", ())
 
 
 def test_an_engine_is_named_by_the_agent_it_owns() -> None:
     layout = Layout((), 0, 16, "DRAM", 0, "")
     endpoint = encode_endpoint(Endpoint("agent a", b"", layout, this_process()))
     facts = replace(FACTS, pid=os.getpid(), transfer_endpoint=endpoint)
-    assert _transfer_agent(facts) == "agent a"
+    assert transfer_agent(facts) == "agent a"
     # Another process's end would prove nothing about the agent.
-    assert _transfer_agent(replace(facts, pid=1)) == ""
-    assert _transfer_agent(FACTS) == ""
-    assert _ranks(facts) == ()
-    assert _started(os.getpid()) == this_process().started
-    assert _started(2**22 + 1) == 0
+    assert transfer_agent(replace(facts, pid=1)) == ""
+    assert transfer_agent(FACTS) == ""
+    assert ranks(facts) == ()
+    assert started(os.getpid()) == this_process().started
+    assert started(2**22 + 1) == 0
