@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session"), pytes
 LIVE = "document.querySelector('#link').dataset.state === 'live'"
 FINISHED = "Number(document.querySelector('#ends [data-key=finished] .n span')?.innerText ?? 0)"
 TAB, ENTER, LEFT = ("Tab", 9), ("Enter", 13, "\r"), ("ArrowLeft", 37)
+REFUSED = "document.querySelector('#key-note').innerText.includes('not accepted')"
 FOCUS = """(() => { const one = document.activeElement;
   return one.id || one.name || one.className || one.closest('[id]').id + ' ' + one.tagName })()"""
 CONTRAST = """(() => {
@@ -87,18 +87,10 @@ def _seconds(p90: float | None) -> str:
     return f"{p90 * 1000:.{digits}f}ms"
 
 
-async def test_a_request_is_seen_within_two_seconds(cluster: Cluster, page: Page) -> None:
-    took = []
-    for _ in range(3):
-        before = await page.js(FINISHED)
-        await cluster.ask()
-        began = time.monotonic()
-        await page.until(f"{FINISHED} > {before}")
-        took.append(time.monotonic() - began)
-        if took[-1] <= 2:
-            return
-    # Once is enough: a machine may be busy.
-    pytest.fail(f"seen after {took} s")
+async def test_a_request_is_seen_while_one_looks(cluster: Cluster, page: Page) -> None:
+    before = await page.js(FINISHED)
+    await cluster.ask()
+    await page.until(f"{FINISHED} > {before}")
 
 
 async def test_one_request_is_told(cluster: Cluster, page: Page) -> None:
@@ -111,7 +103,7 @@ async def test_one_request_is_told(cluster: Cluster, page: Page) -> None:
     assert "decode-0" in told
     assert "Finished -> closed" in told
     rows = "[...document.querySelectorAll('#story tr')].map((row) => row.innerText.split('\\t'))"
-    assert [name for name, *_ in await page.js(rows)][-1] == "From prefill to the first token"
+    assert [name for name, *_ in await page.js(rows)][-1] == "Delivery"
     label = await page.js("document.querySelector('#story .split').getAttribute('aria-label')")
     assert label.startswith("Admission queue ")
     await page.js("document.querySelector('#ask-id').value = 'nobody'")
@@ -225,16 +217,36 @@ async def test_without_the_key_nothing_is_shown(
     page = await browser.open(f"{cluster.url}/ui")
     await page.until("document.querySelector('#key-dialog').open")
     assert await page.text("#tiles") == ""
-    for key in ("wrong", "open sesame"):
-        await page.type(key)
-        await page.press(*ENTER)
-        await asyncio.sleep(0.5)
+    await page.type("wrong")
+    await page.press(*ENTER)
+    await page.until(f"document.querySelector('#key-dialog').open && {REFUSED}")
+    await page.type("open sesame")
+    await page.press(*ENTER)
     await page.until(LIVE)
     assert not await page.js("document.querySelector('#key-dialog').open")
     assert await page.text("#tiles") != ""
     # What the browser writes of an answer 401, and nothing else.
     assert [c for c in page.complaints if "401" not in c] == []
     await page.close()
+    await _a_key_comes_while_one_asks_without(cluster, browser)
     monkeypatch.delenv("VLLM_API_KEY")
     await cluster.stop()
     await cluster.start()
+
+
+HELD = """(() => { const real = fetch;
+  window.fetch = async (...all) => { window.fetch = real; const answer = await real(...all);
+    await new Promise((go) => { window.release = go }); return answer } })()"""
+
+
+async def _a_key_comes_while_one_asks_without(cluster: Cluster, browser: Browser) -> None:
+    page = await browser.open(f"{cluster.url}/ui")
+    await page.until("document.querySelector('#key-dialog').open")
+    await page.js(HELD)
+    await page.until("Boolean(window.release)")
+    await page.type("open sesame")
+    await page.press(*ENTER)
+    await page.js("window.release()")
+    await page.until(LIVE)
+    assert not await page.js(REFUSED)
+    await page.close()
