@@ -1,8 +1,9 @@
 """A registry as text, in the two formats that Prometheus reads.
 
-The same text as prometheus-client's own, several times sooner, because names that are plain need no
-look at each of their letters: a page of many workers is rendered in the router's event loop. The
-moments at which counters were made (`_created`) are left out.
+For counters, gauges, histograms and summaries, which are all that Baton has, the same text as
+prometheus-client's own, several times sooner, because names that are plain need no look at each of
+their letters: a page of many workers is rendered in the router's event loop. The moments at which
+counters were made (`_created`) are left out.
 """
 
 from __future__ import annotations

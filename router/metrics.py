@@ -71,7 +71,8 @@ class RouterMetrics:
         self._bugs = self._counter("router_faults", "Requests ended by a fault in the router.")
         self._ttft = self._histogram(
             "time_to_first_token_seconds",
-            "From taking a request to its first token.",
+            "From taking a request to its first token: without reading and tokenising before and "
+            "writing after, which baton_ttft_part_seconds has too.",
             _TTFT_S,
             "class",
         )

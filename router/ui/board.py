@@ -85,11 +85,15 @@ class Board:
         state = self._sources.find(request_id)
         if state is None or not state.log:
             return None
+        split = self._sources.split(state.request_id)
+        row = requests.row(state, self._clock.now())
         return {
-            **requests.row(state, self._clock.now()),
+            **row,
+            # The page shows it beside its parts.
+            "ttft_s": row["ttft_s"] if split is None else split.total_s,
             "story": self._sources.story(state.request_id),
             "plans": list(self._sources.explain(state.request_id)),
-            "parts": requests.parts(self._sources.split(state.request_id)),
+            "parts": requests.parts(split),
         }
 
     def note(self) -> None:

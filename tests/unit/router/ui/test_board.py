@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from baton.settings.router import SloSettings
+from router.exchange import Exchange
 from router.split import Part
 from router.ui.board import FRESH_S, Board, Sources
 from router.ui.history import STEP_S
@@ -68,12 +69,16 @@ async def test_one_request_with_its_story_and_its_split(scene: Scene) -> None:
 
 async def test_the_split_is_shown_once_there_is_one(scene: Scene) -> None:
     scene.up(P, D)
-    scene.submit("r")
+    # Reading and tokenising took a quarter of a second.
+    exchange = Exchange(scene.clock.now())
+    scene.clock.advance(0.25)
+    scene.submit("r", exchange=exchange)
     scene.clock.advance(0.25)
     scene.frame("p", prefilled=["r.0.p"])
     scene.clock.advance(0.5)
     scene.frame("d", prefilled=["r.0.d"])
+    exchange.written(scene.clock.now() + 0.25)
     scene.frame("d", done="r.0.d")
     found = Read(scene).board.request("r")
     assert list(found["parts"]) == [part.value for part in Part]
-    assert sum(found["parts"].values()) == found["ttft_s"] == 0.75
+    assert sum(found["parts"].values()) == found["ttft_s"] == 1.25
