@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from vllm.v1.engine.parallel_sampling import ParentRequest
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from router.front import BatonFront, HeartCore
+from tests.wire.fakes import encode
 
 pytestmark = pytest.mark.wire
 
@@ -132,6 +134,22 @@ def test_states_and_parents():
     assert {"request_states", "parent_requests"} <= _set_in(OutputProcessor.__init__)
     assert "reqs_to_abort" in OutputProcessorOutput.__dataclass_fields__
     assert {FinishReason.ABORT, FinishReason.ERROR} < set(FinishReason)
+
+
+def test_vllms_span_is_told_by_the_clock_of_the_steps():
+    """Its parts are differences between a step's time and those of the engine's events."""
+    told: list[float] = []
+
+    def take(_outputs: Any, timestamp: float, *_: Any) -> OutputProcessorOutput:
+        told.append(timestamp)
+        return OutputProcessorOutput([], [])
+
+    front: Any = BatonFront.__new__(BatonFront)
+    front._decoder, front._traced = MsgpackDecoder(EngineCoreOutputs), True
+    front.output_processor = SimpleNamespace(process_outputs=take)
+    step = EngineCoreOutputs(outputs=[EngineCoreOutput("leg", [1])], timestamp=123.5)
+    front.deliver(encode(step), {"leg": "r"})
+    assert told == [123.5]
 
 
 def test_an_exception_replaces_what_waits_in_a_collector():
