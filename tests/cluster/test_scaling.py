@@ -103,7 +103,8 @@ def test_decode_grows_under_load_and_shrinks_again_and_prefill_stays(
             until(stream.all_run, 60, "tokens")
             first.process.send_signal(signal.SIGKILL)
             first.process.wait(10)
-            assert serves(first)
+            # Memory is full: even a short answer may have to wait for its turn.
+            until(lambda: serves(first), BACK_S, "service without a controller")
             second = stack.enter_context(serving(options, tmp_path, environment))
             assert second.url == first.url
             assert before.items() <= _pids(second).items()
@@ -114,8 +115,8 @@ def test_decode_grows_under_load_and_shrinks_again_and_prefill_stays(
             assert any("restart of the controller" in line for line in row["lately"])
             stream.wait()
             assert stream.ends == ["data: [DONE]"]
-        until(lambda: busy(second) == 0, 60, "all is answered")
-        until(lambda: _wanted(second)[1] == 1, 120, "one decode worker is wanted")
+        until(lambda: busy(second) == 0, 120, "all is answered")
+        until(lambda: _wanted(second)[1] == 1, 240, "one decode worker is wanted")
         until(lambda: _ready(second) == {"prefill": 1, "decode": 1}, 60, "it has gone")
         shown: list[str] = status(second)["scaling"]["lately"]
         print("\n".join(shown), load.answered)
