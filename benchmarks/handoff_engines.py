@@ -89,6 +89,8 @@ def _settings(model: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
             "block_size_tokens": BLOCK_TOKENS,
             "kv_cache_gib": wanted.kv_cache_gib,
             "max_batched_tokens": _CHUNK_TOKENS,
+            # Two connectors of vLLM in one process would count under the same names.
+            "metrics": False,
             # vLLM's connectors could do with it, but not in one engine with those that cannot.
             "extra_args": {**made_up, "disable_hybrid_kv_cache_manager": True},
         },

@@ -41,6 +41,8 @@ def _settings(model: Path) -> dict[str, Any]:
         "engine": {
             "device": "cuda",
             "max_batched_tokens": 8192,
+            # Two connectors of vLLM in one process would count under the same names.
+            "metrics": False,
             # A fixed size, because each engine would take what it finds free on the GPU.
             "extra_args": {**wide_model.DUMMY, "kv_cache_memory_bytes": _KV_CACHE_BYTES},
         },
