@@ -28,7 +28,7 @@ help: ## Show this list
 .PHONY: setup
 setup: $(READY) ## Build .venv with vLLM for this machine; does nothing when it is up to date
 
-$(READY): pyproject.toml scripts/setup.sh scripts/install_torch_cpu.py
+$(READY): pyproject.toml client/pyproject.toml scripts/setup.sh scripts/install_torch_cpu.py
 	@scripts/setup.sh '$(PYTHON)' '$(DEVICE)' '$(VENV)' '$@'
 
 .PHONY: serve
@@ -67,7 +67,7 @@ lint: $(READY) ## Every static check: lint, format, types, import rule, house ru
 check: lint test-unit ## The one gate: the static checks and the unit tier
 
 .PHONY: proto
-proto: $(READY) ## Write the gRPC stubs anew from baton/wire/worker.proto
+proto: $(READY) ## Write the gRPC stubs anew from the .proto files
 	@$(BIN)/python scripts/stubs.py
 
 .PHONY: fmt

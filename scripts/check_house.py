@@ -156,8 +156,9 @@ def no_machine_paths(house: House) -> Iterator[str]:
 
 def fresh_stubs(house: House) -> Iterator[str]:
     """The stubs are what the generators write from the .proto file today."""
-    if not (house.root / stubs.PROTO).exists():
-        yield f"{stubs.PROTO}: missing"
+    protos = [source.root / source.proto for source in stubs.SOURCES]
+    if missing := [proto for proto in protos if not (house.root / proto).exists()]:
+        yield from (f"{proto}: missing" for proto in missing)
     elif stubs.can_generate():
         for path in stubs.stale_stubs():
             yield f"{path}: differs from what `make proto` writes"

@@ -37,7 +37,7 @@ if [ "$device" = cpu ]; then
     "$venv/bin/python" scripts/install_torch_cpu.py
 fi
 step "Baton, vLLM for $device and the development tools (a few minutes the first time)"
-pip_install --editable ".[$device,dev]"
+pip_install --editable ./client --editable ".[$device,dev]"
 if [ "$device" = cpu ]; then
     step "removing torchvision, torchaudio and torchcodec: CUDA builds that break a CPU torch"
     "$venv/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec

@@ -15,6 +15,7 @@ from cluster.membership import (
     WorkerComplained,
     WorkerDied,
     WorkerPlaced,
+    WorkerProgressed,
     WorkerReady,
     WorkerStopped,
     apply,
@@ -138,6 +139,15 @@ def test_the_worn_out_are_replaced_one_by_one() -> None:
     table = apply(table, WorkerStopped(D, 1, 4.0))
     actions, memory = decided(table, memory, 4.0)
     assert [type(action) for action in actions] == [Stop, Place]
+
+
+def test_the_worn_out_do_not_wait_for_whoever_has_no_machine() -> None:
+    table = complain(cluster(P, D), D, worn_out="11 of its 100 KV blocks are quarantined")
+    table = apply(table, WorkerPlaced(D1, Role.DECODE, 1, 2, 0.0))
+    assert decided(table)[0] == ()
+    table = apply(table, WorkerProgressed(D1, 1, "waits for 1 GPU", 0.0, waits=True))
+    (stop,), _ = decided(table)
+    assert stop == Stop(D, 1, "11 of its 100 KV blocks are quarantined")
 
 
 @given(

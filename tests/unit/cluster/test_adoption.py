@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from baton.errors import StartupError, StartupFault
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role, WorkerState
 from cluster.ports import Adopted, AdoptedRouter, Placement, RouterProgress, StartProgress
+from cluster.scaling.memory import Memory
+from cluster.supervision import Wanted
 from tests.unit.cluster.world import FakeHandle, World
 
 R = RouterId("router-0")
@@ -100,3 +105,35 @@ async def test_who_was_placed_but_never_told_to_start_is_told(left: World) -> No
     assert "prefill-0 start" not in left.factory.book
     worker.progress, router.progress = None, SERVES
     await left.serving()
+
+
+async def test_who_serves_is_not_ended_because_another_one_cannot_be_started() -> None:
+    world = World(wanted=Wanted(1, 2))
+    for placement in WORKERS:
+        handle = await world.factory.worker(placement)
+        world.factory.left.append(Adopted(placement, handle))
+    router = await _leave_router(world, 1, SERVES)
+    world.factory.fail = [StartupError(StartupFault.SETTINGS_INVALID, "not so")] * 3
+    world.factory.fail_routers = []
+    await world.controller._adopt()
+    await world.until(lambda: not world.factory.fail)
+    assert router.alive
+    assert all(world.factory.handles[name].alive for name in ("prefill-0", "decode-0"))
+
+
+async def test_a_cluster_at_zero_stays_as_it_was_wanted() -> None:
+    wanted = {"prefill": 0, "decode": 3, "roles": {}}
+    kept = json.dumps(
+        {
+            "mode": "manual",
+            "wanted": wanted,
+            "memory": Memory().as_json(),
+            "startup_s": 1.0,
+            "lately": [],
+        }
+    )
+    world = World(keeper=SimpleNamespace(load=lambda: kept, save=lambda _text: None))
+    await _leave_router(world, 1, SERVES)
+    await world.controller._adopt()
+    row = world.controller.scaler.row
+    assert (row.prefill, row.decode) == (0, 3)

@@ -135,3 +135,11 @@ async def test_a_signal_has_a_worker_drained(world: World) -> None:
     assert isinstance(world.controller, Controller)
     with pytest.raises(BatonError, match="no worker nobody"):
         world.controller.ask_to_drain(WorkerId("nobody"))
+
+
+async def test_where_a_router_is_gone_there_is_nothing_to_scrape(world: World) -> None:
+    await world.serving()
+    (front,) = world.controller.fronts._fronts
+    front.metrics_address = "h:1"
+    await world.controller.fronts._kill(front)
+    assert [row.metrics_address for row in world.controller.fronts.rows] == [""]

@@ -94,3 +94,8 @@ def test_another_configuration_is_not_taken(state: WorkerState) -> None:
     assert isinstance(found, WorkerDied)
     assert found.error is not None
     assert found.error["reason"] == Reason.CONFIG_MISMATCH.value
+
+
+def test_whoever_was_found_does_not_leave_its_users_for_first_requests() -> None:
+    reader = replace(READER, found=frozenset({(WorkerId("decode-0"), 1)}))
+    assert events(WorkerState.STARTING, UP, reader=reader) == (WorkerReady(UP.ready, 1.0),)

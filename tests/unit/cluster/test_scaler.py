@@ -7,6 +7,7 @@ import json
 import pytest
 
 from baton.errors import BatonError
+from baton.ids import WorkerId
 from baton.messages import ClusterView, Role, WorkerState
 from baton.settings import ScalingSettings
 from baton.signals import PoolSignals, RouterSignals
@@ -190,6 +191,19 @@ async def test_first_requests_are_part_of_a_start(world: World) -> None:
     await world.until(lambda: world.state("decode-1") is WorkerState.READY)
     took_s = world.clock.now() - began
     assert world.controller.scaler._startup_s == pytest.approx(took_s, abs=5.0)
+
+
+async def test_waiting_for_a_machine_is_no_part_of_a_start(world: World) -> None:
+    world.factory.waits = {(WorkerId("decode-1"), 1): "waits for 1 GPU"}
+    world.controller.scaler.set_by_hand({D: 2})
+    await world.until(lambda: world.controller.crew.table.row(WorkerId("decode-1")) is not None)
+    await world.until(lambda: world.controller.crew.table.row(WorkerId("decode-1")).waits)
+    world.clock.advance(3600.0)
+    await world.until(lambda: bool(world.factory.placements[2:]))
+    world.factory.waits = {}
+    world.factory.room.set()
+    await world.until(lambda: world.state("decode-1") is WorkerState.READY)
+    assert 0 < world.controller.scaler._startup_s < 60
 
 
 async def test_the_last_worker_takes_requests_until_routers_know_that_it_goes(

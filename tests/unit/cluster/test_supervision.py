@@ -16,6 +16,7 @@ from cluster.membership import (
     WorkerPlaced,
     WorkerReady,
     WorkerStopped,
+    WorkerWarming,
     apply,
 )
 from cluster.supervision import (
@@ -165,6 +166,12 @@ def test_what_an_operator_asks_for_is_one_start_and_only_when_ready() -> None:
     (action,) = decide(table, ONE_EACH, LIMITS, LATER, 1.0, asked={(D, 1), (P, 1), (D, 7)})[0]
     assert (action.worker_id, action.incarnation) == (D, 1)
     assert decide(table, ONE_EACH, LIMITS, LATER, 1.0, asked={(D, 2)})[0] == ()
+
+
+def test_whoever_makes_its_first_requests_can_be_asked_to_leave() -> None:
+    table = apply(started(), WorkerWarming(info(D, 1, Role.DECODE), 0.0))
+    (action,) = decide(table, ONE_EACH, LIMITS, LATER, 1.0, asked={(D, 1)})[0]
+    assert (action.worker_id, type(action)) == (D, Stop)
 
 
 def test_two_workers_never_share_a_core() -> None:

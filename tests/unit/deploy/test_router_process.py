@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,3 +122,10 @@ def test_signals_are_the_hearts_as_soon_as_there_is_one(process: RouterProcess) 
     assert signals is not None
     assert (signals.waiting, signals.prefill, signals.decode) == (0, PoolSignals(), PoolSignals())
     process._loop.submit(process._heart.aclose()).result(5)
+
+
+def test_what_is_left_to_tell_of_requests_is_sent_at_the_end(process: RouterProcess) -> None:
+    closed = threading.Event()
+    process._spans = SimpleNamespace(close=closed.set)
+    process._loop.submit(process._stop(0.1)).result(5)
+    assert closed.is_set()

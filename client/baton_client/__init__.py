@@ -1,0 +1,1 @@
+"""The client of a Baton cluster: text generation over gRPC, streamed, typed, with retries."""

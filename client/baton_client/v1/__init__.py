@@ -1,0 +1,1 @@
+"""Messages and stubs of baton.v1, written by protoc from client/proto."""
