@@ -53,7 +53,7 @@ async def _quick(cluster: ClusterOfTwo, tls: str | None) -> dict[str, Any]:
         await pair.prepare(WAYS, _WARM_TOKENS)
         await in_turns(pair, WAYS, {KEY_TOKENS: 3}, Budget(_QUICK_TURNS_S), found.seen)
         if link.inside():
-            await shaped.shares(pair, BLOCK_TOKENS, [1.0], 1, Budget(_QUICK_S), found.shaped)
+            await shaped.shares(pair, BLOCK_TOKENS, [1.0], 2, Budget(_QUICK_S), found.shaped)
         await pair.until_empty()
     return {
         **keys(found.seen, found.shaped),

@@ -4,14 +4,17 @@ usage: python -m benchmarks.ttft_split [--quick] [--json FILE]
 A real cluster on this machine, one prefill and one decode worker with the demo model, and clients
 that stream over HTTP at the same time. Each client measures its TTFT by its own clock, from sending
 the request until the first event's bytes are here, and asks for the router's split. The gap is the
-difference between that and the sum of the parts. The last line is one JSON object; the exit status
-is 0 only if 99 of 100 requests are within 2 ms or 2 %, and nothing is left of the run.
+difference between that and the sum of the parts. While the host of a virtual machine takes its
+cores away, neither router nor client can look at a clock: requests whose gap meets such a moment
+(benchmarks.stolen) are counted and judged apart. The last line is one JSON object; the exit status
+is 0 only if 99 of 100 undisturbed requests are within 2 ms or 2 %, and nothing is left of the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import multiprocessing.resource_tracker
@@ -28,8 +31,9 @@ import uvloop
 
 from baton.percentile import percentile
 from baton.settings import Settings, extend_process_environ
-from benchmarks import leftovers, nodes
+from benchmarks import leftovers, nodes, stolen
 from benchmarks.faults_result import say, seconds
+from benchmarks.stolen import Stolen
 from benchmarks.ttft_split_client import Client, Seen
 from router.split import Part
 
@@ -42,9 +46,6 @@ _EXPOSED = re.compile(
 )
 _LINES = (2, 20, 45)
 """Lengths of the prompts: one that few steps compute, and longer ones."""
-_NICE = 5
-"""The machine is shared: workers take what router and clients leave, or the kernel's queue for a
-core would be measured with every byte that wakes one of them."""
 
 
 def settings() -> Settings:
@@ -88,36 +89,60 @@ async def _ask(client: Client, numbers: Iterable[int], until: float) -> list[See
     return found
 
 
-def figures(found: Sequence[Seen]) -> dict[str, Any]:
+def figures(found: Sequence[Seen], stolen: Stolen) -> dict[str, Any]:
     """What was found, in milliseconds and percent."""
-    gaps = [abs(seen.gap_s) for seen in found]
-    shares = [abs(seen.gap_s) / seen.ttft_s for seen in found]
-    within = [g <= GAP_S or s <= GAP_SHARE for g, s in zip(gaps, shares, strict=True)]
+    calm = [seen for seen in found if not _disturbed(seen, stolen)]
     apart = [seen for seen in found if seen.parts[Part.FIRST_DECODE_STEP.value] > 0]
     means = {p.value: _ms(statistics.fmean(s.parts[p.value] for s in found)) for p in Part}
     return {
-        "requests": len(found),
-        "max_gap_ms": _ms(max(gaps)),
-        "p99_gap_pct": round(100 * (percentile(shares, 0.99) or 0.0), 3),
-        "p99_gap_ms": _ms(percentile(gaps, 0.99)),
-        "p50_gap_ms": _ms(percentile([seen.gap_s for seen in found], 0.5)),
-        "within": round(sum(within) / len(within), 4),
+        **_gaps(found),
+        "undisturbed": _gaps(calm),
+        "cores_watched": stolen.watching,
+        "stolen_s": round(stolen.total_s, 3),
         "disaggregated": len(apart),
         "ttft_p50_ms": _ms(percentile([seen.ttft_s for seen in found], 0.5)),
         "parts_mean_ms": means,
     }
 
 
+def _gaps(found: Sequence[Seen]) -> dict[str, Any]:
+    gaps = [abs(seen.gap_s) for seen in found]
+    shares = [abs(seen.gap_s) / seen.ttft_s for seen in found]
+    within = [g <= GAP_S or s <= GAP_SHARE for g, s in zip(gaps, shares, strict=True)]
+    return {
+        "requests": len(found),
+        "max_gap_ms": _ms(max(gaps, default=0.0)),
+        "p99_gap_pct": round(100 * (percentile(shares, 0.99) or 0.0), 3),
+        "p99_gap_ms": _ms(percentile(gaps, 0.99)),
+        "p50_gap_ms": _ms(percentile([seen.gap_s for seen in found], 0.5)),
+        "within": round(sum(within) / max(1, len(within)), 4),
+    }
+
+
+def _disturbed(seen: Seen, stolen: Stolen) -> bool:
+    return any(stolen.touches(*span) for span in seen.unexplained)
+
+
 def _ms(value_s: float | None) -> float:
     return round(1e3 * (value_s or 0.0), 3)
 
 
-def give_way(pids: Iterable[int]) -> None:
-    """Lets these processes, with all of their threads, wait for others."""
-    nice = os.getpriority(os.PRIO_PROCESS, 0) + _NICE
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+def rank(first: Iterable[int], last: Iterable[int]) -> None:
+    """Lets some processes run before all others, where that is allowed, and some after.
+
+    The machine is shared: otherwise the kernel's queue for a core, some milliseconds behind a step
+    of an engine, would be measured with every byte that wakes the router or a client.
+    """
+    for pid in last:
+        _schedule(pid, os.SCHED_IDLE, 0)
+    with contextlib.suppress(PermissionError):
+        for pid in first:
+            _schedule(pid, os.SCHED_RR, 1)
+
+
+def _schedule(pid: int, policy: int, priority: int) -> None:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(task.name), policy, os.sched_param(priority))
 
 
 def run(for_s: float) -> dict[str, Any]:
@@ -125,11 +150,19 @@ def run(for_s: float) -> dict[str, Any]:
     with nodes.running(settings(), prefill=1, decode=1) as started:
         start_s = seconds()
         say("router and workers are up")
-        give_way(pid for w in started.workers for pid in (w.pid, w.engine_pid))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        engines = [pid for w in started.workers for pid in (w.pid, w.engine_pid)]
+        rank(first=[started.router_pid, os.getpid()], last=engines)
+        with (
+            stolen.watched() as taken,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             found = runner.run(measure(started.url, for_s))
         exposed_ms = _connector_exposed_ms(started.url)
-    return {**figures(found), "connector_exposed_ms": exposed_ms, "start_s": round(start_s, 1)}
+    return {
+        **figures(found, taken),
+        "connector_exposed_ms": exposed_ms,
+        "start_s": round(start_s, 1),
+    }
 
 
 def _connector_exposed_ms(url: str) -> float:
@@ -157,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json is not None:
         args.json.write_text(line + "\n")
     print(line)
-    return 0 if result["within"] >= ENOUGH and not result["left"] else 1
+    return 0 if result["undisturbed"]["within"] >= ENOUGH and not result["left"] else 1
 
 
 if __name__ == "__main__":

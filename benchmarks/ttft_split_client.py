@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.stolen import Span
 from deploy.model import DEMO_NAME
 
 OUTPUT_TOKENS = 16
@@ -23,11 +24,18 @@ class Seen:
 
     ttft_s: float
     parts: dict[str, float]
+    sent_at: float = 0.0
 
     @property
     def gap_s(self) -> float:
         """What the client saw and no part has."""
         return self.ttft_s - sum(self.parts.values())
+
+    @property
+    def unexplained(self) -> tuple[Span, Span]:
+        """When that can have been: on the way to the router, or on the way back."""
+        first_at, gap_s = self.sent_at + self.ttft_s, abs(self.gap_s)
+        return (self.sent_at, self.sent_at + gap_s), (first_at - gap_s, first_at)
 
 
 class Client(asyncio.Protocol):
@@ -62,7 +70,7 @@ class Client(asyncio.Protocol):
         if found is None:
             raise RuntimeError(f"no split in {bytes(self._answer[:400])!r}")
         parts = {name: float(ms) / 1e3 for name, ms in _PART.findall(found[1].decode())}
-        return Seen(self._first_at - sent_at, parts)
+        return Seen(self._first_at - sent_at, parts, sent_at)
 
     def _message(self, prompt: str) -> bytes:
         body = json.dumps(

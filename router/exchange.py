@@ -7,6 +7,7 @@ through one plain call per chunk.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -62,6 +63,8 @@ class Exchange:
 
         async def timed(message: Message) -> None:
             await send(message)
+            # The event loop writes at the end of its turn, and others may have theirs before.
+            await asyncio.sleep(0)
             told = self.split
             self.written(time.monotonic())
             if tell and told is None and self.split is not None and message.get("more_body"):

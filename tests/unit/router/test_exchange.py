@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -60,6 +61,17 @@ async def test_a_streams_first_chunk_settles_what_is_due(early: bool) -> None:
     await wire.body(b"", more=False)
     assert wire.settled == [2, 4]
     assert wire.bodies == [b"a", b"b", b""]
+
+
+async def test_a_chunk_is_written_when_the_loops_turn_is_over() -> None:
+    wire = Wire()
+    await wire.start(STREAM)
+    wire.due()
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "another's")
+    wire.exchange.when_written(lambda _at: turns.append("written"))
+    await wire.body(b"a")
+    assert turns == ["another's", "written"]
 
 
 async def test_whoever_asks_gets_a_comment_after_the_first_token() -> None:
