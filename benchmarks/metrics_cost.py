@@ -3,12 +3,11 @@
 usage: python -m benchmarks.metrics_cost [--quick] [--json FILE]
 Scraping: the metrics of a router with 64 workers that report everything they can, 100 tenants and
 16 classes are rendered again and again, in both formats; `metrics_ms_p99` and `metrics_bytes` are
-of the dearer one. Per token: two routers in this process, the real one behind vLLM's own front end,
+of the dearer one. Per token: two routers in this process, the real one behind vLLM's own server,
 one with its metrics and one that keeps none, take turns at the same requests, whose workers are
 played: 32 streams of 64 tokens, one frame a step and worker. `router_cpu_per_token_rise` is the
 median of the paired differences in processor time, as a part of what a token costs without metrics.
-No HTTP and no gRPC are in it, which cost the router as much again: the real part is smaller. The
-last line is one JSON object.
+Neither sockets nor gRPC are in it: the real part is smaller. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from statistics import median
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from vllm import SamplingParams
 
 from baton.percentile import percentile
 from baton.settings import Settings
@@ -34,15 +32,18 @@ from benchmarks.metrics_world import (
     TEXT,
     Played,
     busy_router,
+    scope_of,
     settings,
     tenants,
     without_metrics,
 )
 from deploy.model import model_path
+from router.exchange import ARRIVED_KEY
 from router.exposition import rendered
-from router.http import build_front, front_args
+from router.http import Pages, build_front, build_http_app, front_args
 
 STREAMS, TOKENS, PROMPT_TOKENS = 32, 64, 256
+_TURNS, _PATIENCE_S = 4, 10.0
 SCRAPE_EVERY_S = 15.0
 
 
@@ -54,7 +55,7 @@ class Size:
     """Of each router."""
 
 
-QUICK, FULL = Size(100, 24), Size(1000, 150)
+QUICK, FULL = Size(100, 16), Size(1000, 150)
 
 
 # --- scraping -------------------------------------------------------------------------------------
@@ -91,57 +92,91 @@ def _render(registry: CollectorRegistry, accept: str) -> tuple[float, float, int
 
 
 class Side:
-    """One router, with the front end of vLLM before it and played workers behind it."""
+    """One router, with vLLM's server before it and played workers behind it."""
 
-    def __init__(self, chosen: Settings, args: Any, *, metered: bool) -> None:
+    def __init__(self, chosen: Settings, *, metered: bool) -> None:
+        self._settings = chosen
         self._played = Played(chosen, workers=2)
         if not metered:
             without_metrics(self._played)
-        self._front = build_front(args, self._played.heart)
-        self._played.heart.attach(self._front)
-        self._played.up()
         self._number = 0
+        self._front: Any = None
+        self._app: Any = None
+
+    async def up(self, args: Any) -> None:
+        """Build it, and let its workers report."""
+        heart = self._played.heart
+        self._front = build_front(args, heart)
+        heart.attach(self._front)
+        pages = Pages(
+            ready=heart.check_ready,
+            knock=heart.door.knock,
+            status=heart.status,
+            story=heart.story,
+            explain=heart.explain,
+            registry=self._played.metrics.registry,
+        )
+        self._app = await build_http_app(self._front, args, self._settings, pages)
+        self._played.up()
 
     async def round(self) -> float:
         """Processor time per token, in microseconds."""
+        requests = [self._request(number) for number in range(STREAMS)]
         began = time.process_time_ns()
-        streams = [self._ask(number) for number in range(STREAMS)]
-        readers = [asyncio.ensure_future(_read(stream)) for stream in streams]
+        readers = [asyncio.ensure_future(self._read(*request)) for request in requests]
+        async with asyncio.timeout(_PATIENCE_S):
+            while self._played.heart.inflight < STREAMS:  # noqa: ASYNC110 - the server's threads
+                await asyncio.sleep(0.001)
         self._played.compute_prompts()
         for _ in range(TOKENS):
             self._played.step(TOKENS)
-            # The readers' turn, as the server's that writes to clients.
-            await asyncio.sleep(0)
-        read = await asyncio.gather(*readers)
-        assert read == [TOKENS] * STREAMS, "an answer is not whole"
+            # So many turns of the loop bring a token through vLLM's server.
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        async with asyncio.timeout(_PATIENCE_S):
+            await asyncio.gather(*readers)
         return (time.process_time_ns() - began) / 1e3 / (STREAMS * TOKENS)
 
-    def _ask(self, number: int) -> Any:
+    def _request(self, number: int) -> tuple[dict[str, Any], bytes]:
         self._number += 1
         first = self._number * PROMPT_TOKENS
-        tokens = [(first + n) % 4000 + 10 for n in range(PROMPT_TOKENS)]
-        params = SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True)
-        prompt = {"type": "token", "prompt_token_ids": tokens}
-        with self._played.caller(number):
-            return self._front.generate(prompt, params, f"r{self._number}")
+        body = {
+            "prompt": [(first + n) % 4000 + 10 for n in range(PROMPT_TOKENS)],
+            "max_tokens": TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        return scope_of(number), json.dumps(body).encode()
+
+    async def _read(self, scope: dict[str, Any], body: bytes) -> None:
+        chunks: list[bytes] = []
+        asked = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if not asked:
+                await asyncio.Event().wait()
+            return asked.pop()
+
+        async def send(message: dict[str, Any]) -> None:
+            chunks.append(message.get("body", b""))
+
+        await self._app({**scope, ARRIVED_KEY: time.monotonic()}, receive, send)
+        if f'"completion_tokens":{TOKENS}' not in b"".join(chunks).decode():
+            raise RuntimeError(f"an answer is not whole: {b''.join(chunks[:3])!r}")
 
     def close(self) -> None:
         self._front.shutdown()
-
-
-async def _read(stream: Any) -> int:
-    tokens = 0
-    async for output in stream:
-        tokens = len(output.outputs[0].token_ids)
-    return tokens
 
 
 async def per_token(size: Size) -> dict[str, Any]:
     """Both sides in turn, which of them begins changing every time."""
     chosen = settings()
     args = front_args(chosen, model_path(chosen))
-    off, on = (Side(chosen, args, metered=metered) for metered in (False, True))
+    off, on = (Side(chosen, metered=metered) for metered in (False, True))
     for side in (off, on):
+        await side.up(args)
         for _ in range(3):
             await side.round()
     gc.collect()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
@@ -18,7 +17,7 @@ from baton.spans import SpanContext
 from baton.wire import worker_pb2 as pb
 from deploy.model import resolved, served_name
 from router.attainment import PROMISES, Ending, Verdict
-from router.caller import CALLER, Caller
+from router.caller import Caller
 from router.heart import Heart
 from router.metrics import RouterMetrics
 from router.ports import EngineRequest
@@ -50,6 +49,31 @@ def settings() -> Settings:
         "slo": {"classes": classes},
     }
     return resolved(Settings.model_validate(chosen))
+
+
+def scope_of(number: int) -> dict[str, Any]:
+    """A streamed completion, as an ASGI server tells of it: by one tenant after the other, each
+    within a trace."""
+    every = tenants()
+    headers = {
+        b"content-type": b"application/json",
+        b"x-baton-tenant": every[number % len(every)].encode(),
+        b"traceparent": TRACE.traceparent.encode(),
+    }
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/completions",
+        "raw_path": b"/v1/completions",
+        "query_string": b"",
+        "root_path": "",
+        "headers": list(headers.items()),
+        "client": ("127.0.0.1", 50_000),
+        "server": ("127.0.0.1", 8000),
+    }
 
 
 class _Link:
@@ -89,7 +113,6 @@ class Played:
         self._model = served_name(chosen)
         identity = Identity(RouterId("router"), "digest")
         self.heart = Heart(identity, chosen, self._clock, self.metrics, self._connect)
-        self._tenants = tenants()
 
     def up(self) -> None:
         """So many workers of each role, which say what work costs them."""
@@ -107,16 +130,6 @@ class Played:
         """One frame of a worker."""
         load = pb.Load(running=8, waiting=1, kv_used=0.5, queued_prompt_tokens=2048, steps=9)
         self.heart.on_frame(WorkerId(worker), pb.StepFrame(load=load, **news))
-
-    @contextmanager
-    def caller(self, number: int) -> Iterator[None]:
-        """Who asks meanwhile: one tenant after the other, each within a trace."""
-        tenant = self._tenants[number % len(self._tenants)]
-        token = CALLER.set(Caller(tenant, trace=TRACE))
-        try:
-            yield
-        finally:
-            CALLER.reset(token)
 
     def compute_prompts(self) -> None:
         """All prompts are computed, all first tokens there."""

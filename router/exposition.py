@@ -76,6 +76,8 @@ def _example(exemplar: Exemplar) -> str:
     return f" # {{{','.join(pairs)}}} {_number(exemplar.value)}{at}"
 
 
+@lru_cache(_ROWS_MAX)
 def _number(value: float) -> str:
+    """Most rows of a page have one of few values, or the one they had before."""
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text
