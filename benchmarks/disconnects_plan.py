@@ -15,8 +15,8 @@ from benchmarks.faults_result import percentile
 CHUNK_TOKENS = 128
 """An abort waits for the end of a step: 0.15 s on two slow cores, as long as on an accelerator with
 a common chunk of a large model."""
-PROMPT_TOKENS = (1500, 3000)
-_WHOLE_PROMPT_TOKENS = (1500, 1800)
+PROMPT_TOKENS = (1000, 2400)
+_WHOLE_PROMPT_TOKENS = (1000, 1200)
 """Of those that are computed to the end."""
 ANSWER_TOKENS = 400
 FREED_TARGET_S = 0.5

@@ -52,7 +52,7 @@ def _bound(family: int, address: Any, *options: int) -> socket.socket:
     return sock
 
 
-def with_port(settings: Settings, held: socket.socket) -> Settings:
+def on_port(settings: Settings, held: socket.socket) -> Settings:
     """The settings with the port by its number."""
     router = settings.router.model_copy(update={"port": int(held.getsockname()[1])})
     return settings.model_copy(update={"router": router})

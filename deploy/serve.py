@@ -37,7 +37,7 @@ from cluster.ray_runtime import (
 from cluster.specs import ActorSpec
 from deploy.model import resolved
 from deploy.orders import LOOK_EVERY_S, Orders
-from deploy.port import hold, with_port
+from deploy.port import hold, on_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
 from deploy.scale import obey as obey_scale
 from deploy.table import Screen
@@ -81,7 +81,7 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     _refuse_second(earlier)
     # On a Ray that goes on, the routers of a killed controller go on as well.
     with hold(settings, shared=earlier is not None and not earlier.ray_owned) as port:
-        settings = with_port(settings, port)
+        settings = on_port(settings, port)
         remove_leftovers(home.path)
         found = real_classes(settings) if classes is None else classes
         launch = Launch(resolved(settings), found, home, Screen(), began_s)

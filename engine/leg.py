@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from baton.messages import LegTimes
-from engine.leg_times import leg_times
 from engine.link import Link
-from engine.ports import Moments
 from engine.role import Role
 
 
@@ -20,7 +17,3 @@ class Leg:
     prompt_tokens: int
     taken_at: float
     had_output: bool = False
-
-    def times(self, found: Moments, now: float) -> LegTimes:
-        """Where its time until now went, when its first output has come."""
-        return leg_times(self.taken_at, found, now)

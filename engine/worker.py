@@ -17,6 +17,7 @@ from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.frames import FrameDraft
 from engine.leg import Leg
+from engine.leg_times import leg_times
 from engine.link import TRANSFER_EVERY_S, Link
 from engine.outlook import Outlook
 from engine.ports import Engine, LegEnd, Output, Step
@@ -226,7 +227,7 @@ class Worker:
             draft.prefilled(output.request_id, b"", cached, self._times(output, leg))
 
     def _times(self, output: Output, leg: Leg) -> LegTimes:
-        return leg.times(self._engine.moments(output), self._last_step_at)
+        return leg_times(leg.taken_at, self._engine.moments(output), self._last_step_at)
 
     def _close(self, output: Output, leg: Leg, end: LegEnd, draft: FrameDraft) -> None:
         self._drop(output.request_id)

@@ -18,7 +18,7 @@ from baton.settings import Settings
 from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.loop_thread import until
-from deploy.port import hold, with_port
+from deploy.port import hold, on_port
 from router.listen import HttpServer, bind, serve
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(60)]
@@ -132,7 +132,7 @@ async def test_an_offer_is_for_one_and_not_of_a_closed_port() -> None:
 async def test_a_port_is_held_for_all_routers_and_for_nobody_else() -> None:
     settings = Settings.model_validate({"router": {"port": 0}})
     with hold(settings) as held:
-        settings = with_port(settings, held)
+        settings = on_port(settings, held)
         port = settings.router.port
         assert port > 0
         with pytest.raises(StartupError) as caught:
