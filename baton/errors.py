@@ -24,6 +24,8 @@ class Reason(StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
     BODY_TOO_LARGE = "body_too_large"
     MODEL_NOT_FOUND = "model_not_found"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
     ROUTE_BLOCKED = "route_blocked"
     DUPLICATE_ID = "duplicate_id"
     QUEUE_FULL = "queue_full"
@@ -70,6 +72,8 @@ RULES: Mapping[Reason, Rule] = MappingProxyType(
         Reason.PROMPT_TOO_LONG: Rule(400, "INVALID_ARGUMENT", _CALLER),
         Reason.BODY_TOO_LARGE: Rule(413, "RESOURCE_EXHAUSTED", _CALLER),
         Reason.MODEL_NOT_FOUND: Rule(404, "NOT_FOUND", _CALLER),
+        Reason.UNAUTHENTICATED: Rule(401, "UNAUTHENTICATED", "authentication_error"),
+        Reason.PERMISSION_DENIED: Rule(403, "PERMISSION_DENIED", "permission_error"),
         Reason.ROUTE_BLOCKED: Rule(403, "PERMISSION_DENIED", "permission_error"),
         Reason.DUPLICATE_ID: Rule(409, "ALREADY_EXISTS", _CALLER),
         Reason.QUEUE_FULL: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),

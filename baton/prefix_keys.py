@@ -8,6 +8,7 @@ that a trace or an engine already has.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,14 @@ def salt(model: str, lora: str = "", cache_salt: str = "") -> int:
     """Where the chain of keys starts; differs whenever KV must not be shared."""
     text = "\0".join(f"{len(part)}:{part}" for part in (model, lora, cache_salt))
     return _short(xxhash.xxh64_intdigest(text.encode()))
+
+
+def tenant_salt(tenant: str, wanted: str = "") -> str:
+    """The cache salt of a tenant's requests: nobody gets another tenant's, whatever is wanted.
+
+    It is no secret: clients only ever choose `wanted`.
+    """
+    return hashlib.sha256(f"{len(tenant)}:{tenant}{wanted}".encode()).hexdigest()
 
 
 def of_tokens(tokens: Sequence[int], block_tokens: int, start: int) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ PriorityName = Literal["low", "normal", "high"]
 DEFAULT_TENANT = "default"
 """Whoever names no tenant, or one that the settings do not have."""
 TENANTS_MAX = 1000
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+TENANT_CHARS_MAX = 64
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class TenantSettings(Section):
@@ -50,7 +51,7 @@ class AdmissionSettings(Section):
     shed_low_at: float = Field(
         0.5, gt=0, le=1, description="The part of shed_at that is left to priority low."
     )
-    tenants: dict[_Name, TenantSettings] = Field(
+    tenants: dict[TenantName, TenantSettings] = Field(
         default_factory=dict,
         max_length=TENANTS_MAX,
         description="Tenants by name, as clients give it in the header x-baton-tenant. Requests "

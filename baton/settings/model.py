@@ -11,12 +11,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from baton.settings.access import AccessSettings
 from baton.settings.admission import AdmissionSettings
 from baton.settings.pool import PoolSettings
 from baton.settings.router import DEFAULT_CLASS, RouterSettings, SloSettings
 from baton.settings.runtime_env import RuntimeEnv
 from baton.settings.scaling import ScalingSettings
 from baton.settings.section import Section
+from baton.settings.tls import TlsSettings
 from baton.settings.tracing import TracingSettings
 
 
@@ -267,6 +269,8 @@ class Settings(Section):
     kv_transfer: KvTransferSettings = Field(default_factory=KvTransferSettings)
     router: RouterSettings = Field(default_factory=RouterSettings)
     slo: SloSettings = Field(default_factory=SloSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
     scaling: ScalingSettings = Field(default_factory=ScalingSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
@@ -315,16 +319,12 @@ class Settings(Section):
             return pool.gpus_per_worker
         return 0 if self.engine.device == "cpu" else self.engine.tensor_parallel_size
 
-    def exposed(self) -> bool:
-        """Whether anything listens beyond this machine's loopback interface.
-
-        A host name other than localhost counts as exposed: what it resolves to can change.
-        """
-        return not all(is_loopback(host) for host in (self.router.host, self.cluster.bind_host))
-
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is surely reachable from this machine only."""
+    """Whether `host` is surely reachable from this machine only.
+
+    A host name other than localhost is not: what it resolves to can change.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -58,6 +58,8 @@ class Layer:
 _SERVICE_LINK = re.compile(
     r"BATON_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+# What the command line and clients' programs take from the environment; no settings of a cluster.
+CLIENT_VARIABLES = frozenset({"BATON_API_KEY", "BATON_CA_PATH"})
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
@@ -89,7 +91,11 @@ def from_file(path: Path | None) -> Layer:
 
 def from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in variables `BATON_SECTION__FIELD`; each value is YAML."""
-    ours = {n: t for n, t in environ.items() if n.startswith(keys.ENV_PREFIX)}
+    ours = {
+        name: text
+        for name, text in environ.items()
+        if name.startswith(keys.ENV_PREFIX) and name not in CLIENT_VARIABLES
+    }
     return _collect(
         [_variable(name, text) for name, text in ours.items() if not _service_link(name, text)]
     )

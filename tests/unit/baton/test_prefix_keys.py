@@ -33,6 +33,18 @@ def test_what_must_not_be_shared_has_other_names() -> None:
     assert len({keys.salt(*parts) for parts in salts}) == len(salts)
 
 
+@given(st.text(), st.text(), st.text(), st.text())
+def test_no_wish_makes_one_tenants_salt_of_anothers(one, other, wish, another) -> None:
+    same = keys.tenant_salt(one, wish) == keys.tenant_salt(other, another)
+    assert same == ((one, wish) == (other, another))
+
+
+def test_a_salt_made_for_a_tenant_is_none_of_a_client() -> None:
+    made = keys.tenant_salt("a")
+    assert made == keys.tenant_salt("a", "")
+    assert len({made, keys.tenant_salt("b", made), keys.tenant_salt("a", made)}) == 3
+
+
 @given(st.lists(st.integers(-(2**64), 2**64), min_size=1, max_size=20))
 def test_ready_hashes_make_chained_keys_of_60_bits(hashes) -> None:
     made = keys.of_hashes(hashes, 7)

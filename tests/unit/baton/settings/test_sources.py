@@ -125,3 +125,8 @@ def test_the_environment_is_copied() -> None:
     environ = process_environ()
     assert environ == dict(os.environ)
     assert environ is not os.environ
+
+
+def test_what_clients_programs_read_is_no_setting() -> None:
+    layer = from_environ({"BATON_API_KEY": "bt-1-secret", "BATON_CA_PATH": "ca.pem"})
+    assert layer == from_environ({})
