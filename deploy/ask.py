@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 
 from baton.errors import BatonError, Reason
-from baton.settings.model import is_loopback
+from deploy.reach import CONNECT_TIMEOUT_S, Reach
 
-_CONNECT_TIMEOUT_S = 5.0
 _SILENCE_TIMEOUT_S = 600.0
+_LOCKED = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +64,32 @@ class Answer:
         return ", ".join(parts)
 
 
-def ask(url: str, question: Question, on_text: Callable[[str], None]) -> Answer:
-    """Streams the answer. Raises BatonError: NO_WORKER if nobody answers at `url`."""
+def ask(reach: Reach, question: Question, on_text: Callable[[str], None]) -> Answer:
+    """Streams the answer. Raises BatonError: NO_WORKER if nobody answers, or as the router says."""
     try:
-        with _client(url) as client:
+        with reach.client(_SILENCE_TIMEOUT_S) as client:
             return _ask(client, _model(client), question, on_text)
     except httpx.HTTPError as error:
         what = str(error) or type(error).__name__
-        raise BatonError(Reason.NO_WORKER, f"nothing answers at {url}: {what}") from error
+        raise BatonError(Reason.NO_WORKER, f"nothing answers at {reach.url}: {what}") from error
 
 
-def get_json(url: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
-    """Status and JSON of one page. Raises BatonError as `ask` does."""
-    status, text = get_text(url, path, headers)
+def get_json(reach: Reach, path: str) -> tuple[int, Any]:
+    """Status and JSON of one page. Raises BatonError as `get_text` does."""
+    status, text = get_text(reach, path)
     return status, _json(text)
 
 
-def get_text(url: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Status and text of one page. Raises BatonError as `ask` does."""
+def get_text(reach: Reach, path: str) -> tuple[int, str]:
+    """Status and text of one page. Raises BatonError: NO_WORKER, or that the key is not enough."""
     try:
-        with _client(url) as client:
-            answer = client.get(path, headers=headers, timeout=_CONNECT_TIMEOUT_S)
-            return answer.status_code, answer.text
+        with reach.client(CONNECT_TIMEOUT_S) as client:
+            answer = client.get(path)
     except httpx.HTTPError as error:
-        raise BatonError(Reason.NO_WORKER, f"nothing answers at {url}: {error}") from error
-
-
-def _client(url: str) -> httpx.Client:
-    timeout = httpx.Timeout(_SILENCE_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    host = httpx.URL(url).host
-    # A proxy for the web must not be asked for this machine.
-    return httpx.Client(base_url=url, timeout=timeout, trust_env=not is_loopback(host))
+        raise BatonError(Reason.NO_WORKER, f"nothing answers at {reach.url}: {error}") from error
+    if answer.status_code in _LOCKED:
+        _raise_for(answer)
+    return answer.status_code, answer.text
 
 
 def _model(client: httpx.Client) -> str:

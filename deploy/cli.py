@@ -17,6 +17,8 @@ from deploy import commands, parser
 _HINTS = {
     Reason.NO_WORKER: "Start a cluster with `baton serve`, or name one with --url.",
     Reason.STARTING: "Wait until `baton status` says ready.",
+    Reason.UNAUTHENTICATED: "Give a key with --api-key, or in BATON_API_KEY.",
+    Reason.PERMISSION_DENIED: "`baton keys add TENANT --operator` makes a key for it.",
     Reason.QUEUE_FULL: "Try again in a moment.",
     Reason.WORKER_FULL: "Try again in a moment.",
 }
@@ -30,6 +32,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "drain": commands.drain,
     "scale": commands.scale,
     "down": commands.down,
+    "keys add": commands.keys,
+    "keys list": commands.keys,
+    "keys revoke": commands.keys,
     "config show": commands.config_show,
     "config check": commands.config_check,
     "transport test": commands.transport_test,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings import Settings, load, process_environ
 from baton.settings import commands as settings_commands
 from cluster.processes import Process
+from deploy import keys as api_keys
 from deploy import top as screen
 from deploy.ask import Question, get_json, get_text
 from deploy.ask import ask as ask_cluster
@@ -31,6 +33,7 @@ from deploy.drain import drain as drain_all
 from deploy.explain_text import as_text as explain_text
 from deploy.orders import Orders
 from deploy.parser import SHORTCUTS
+from deploy.reach import Reach
 from deploy.rundir import RunDir, RunState, run_dir
 from deploy.scale import answer_text, as_lines, parsed
 from deploy.table import cells_of_page, render
@@ -47,9 +50,8 @@ def serve(args: argparse.Namespace) -> int:
 
 def ask(args: argparse.Namespace) -> int:
     """`baton ask`: tokens on standard output, figures on standard error."""
-    url = _url(args)
     question = Question(args.prompt, args.max_tokens, args.temperature, args.chat)
-    answer = ask_cluster(url, question, _nothing if args.json else _write)
+    answer = ask_cluster(_reach(args), question, _nothing if args.json else _write)
     if args.json:
         _write(json.dumps(answer.figures()) + "\n")
         return 0
@@ -62,19 +64,19 @@ def status(args: argparse.Namespace) -> int:
     """`baton status`: 0 only if the cluster takes requests."""
     if args.url is None and (state := _running(args)).url is None:
         return _show_start(state, as_json=args.json)
-    url = _url(args)
-    ready, _ = get_json(url, "/ready")
-    _, page = get_json(url, "/status")
-    _show_page(url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
+    reach = _reach(args)
+    ready, _ = get_json(reach, "/ready")
+    _, page = get_json(reach, "/status")
+    _show_page(reach.url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
     return 0 if ready == 200 else 1
 
 
 def top(args: argparse.Namespace) -> int:
     """`baton top`: the live page in a terminal."""
-    url, key, console = _url(args), process_environ().get("VLLM_API_KEY"), Console()
+    reach, console = _reach(args), Console()
 
     def ask() -> screen.Page:
-        return screen.fetch(url, key)
+        return screen.fetch(reach)
 
     if args.once:
         screen.once(ask, console)
@@ -86,7 +88,7 @@ def top(args: argparse.Namespace) -> int:
 
 def explain(args: argparse.Namespace) -> int:
     """`baton explain`: why a request went where it went."""
-    status_code, page = get_json(_url(args), f"/explain/{quote(args.request_id)}")
+    status_code, page = get_json(_reach(args), f"/explain/{quote(args.request_id)}")
     if status_code != 200 or not isinstance(page, dict):
         raise _unknown(args.request_id)
     if args.json:
@@ -98,7 +100,7 @@ def explain(args: argparse.Namespace) -> int:
 
 def story(args: argparse.Namespace) -> int:
     """`baton story`: the life of a request."""
-    status_code, text = get_text(_url(args), f"/story/{quote(args.request_id)}")
+    status_code, text = get_text(_reach(args), f"/story/{quote(args.request_id)}")
     if status_code != 200:
         raise _unknown(args.request_id)
     _write(text.rstrip() + "\n")
@@ -116,11 +118,11 @@ def drain(args: argparse.Namespace) -> int:
     """`baton drain`: returns when everybody named is back."""
     settings = _settings(args)
     state = _running(args)
-    url = _url(args)
+    reach = _reach(args)
     orders = Orders(run_dir(settings.cluster.run_dir).orders(state.cluster))
 
     def page() -> dict[str, Any]:
-        _, found = get_json(url, "/status")
+        _, found = get_json(reach, "/status")
         return found if isinstance(found, dict) else {}
 
     names = everybody(page()) if args.all else args.name
@@ -133,7 +135,7 @@ def scale(args: argparse.Namespace) -> int:
     """`baton scale`: sets what is wanted and returns; `baton status` shows how far it is."""
     counts = parsed(args.counts)
     if not counts and not args.auto:
-        _, page = get_json(_url(args), "/status")
+        _, page = get_json(_reach(args), "/status")
         _write_scaling(page)
         return 0
     orders = Orders(run_dir(_settings(args).cluster.run_dir).orders(_running(args).cluster))
@@ -175,6 +177,12 @@ def config_check(args: argparse.Namespace) -> int:
     if not problems:
         _write("the settings are valid\n")
     return 2 if problems else 0
+
+
+def keys(args: argparse.Namespace) -> int:
+    """`baton keys add | list | revoke`."""
+    api_keys.run(_settings(args).access, args, _write)
+    return 0
 
 
 def transport_test(args: argparse.Namespace) -> int:
@@ -233,6 +241,13 @@ def _pair(text: str) -> tuple[str, str]:
             hint="Write it like --set engine.kv_cache_gib=4.",
         )
     return key.strip(), value
+
+
+def _reach(args: argparse.Namespace) -> Reach:
+    environ = process_environ()
+    key = args.api_key or environ.get("BATON_API_KEY") or environ.get("VLLM_API_KEY")
+    ca = args.ca or environ.get("BATON_CA_PATH")
+    return Reach(_url(args), key, None if ca is None else Path(ca), args.cert, args.cert_key)
 
 
 def _url(args: argparse.Namespace) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from baton.settings import Settings
+from baton.settings.section import Section
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 DEMO_NAME = "baton-demo"
@@ -24,8 +25,20 @@ def served_name(settings: Settings) -> str:
 
 
 def resolved(settings: Settings) -> Settings:
-    """The same settings with the model's path and name spelled out, for other processes."""
+    """The same settings with paths and the model's name spelled out, for other processes."""
     model = settings.model.model_copy(
         update={"path": str(model_path(settings)), "served_name": served_name(settings)}
     )
-    return settings.model_copy(update={"model": model})
+    access, tls = _absolute(settings.access), _absolute(settings.tls)
+    return settings.model_copy(update={"model": model, "access": access, "tls": tls})
+
+
+def _absolute(section: Section) -> Section:
+    """A group of settings with its files as every process finds them, whatever its folder."""
+    paths = {name: getattr(section, name) for name in type(section).model_fields}
+    found = {
+        name: str(Path(path).expanduser().absolute())
+        for name, path in paths.items()
+        if name.endswith("_path") and path is not None
+    }
+    return section.model_copy(update=found)

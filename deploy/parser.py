@@ -44,6 +44,11 @@ _CONFIG = """examples:
   baton config check --config baton.yaml
 """
 
+_KEYS = """examples:
+  baton keys add team-a --config baton.yaml    prints the key, once
+  baton keys list --json
+  baton keys revoke 4f1c0a2b9d3e               running routers refuse it from the next second on
+"""
 _TRANSPORT = """examples:
   baton transport test                         blocks of the configured model, in two processes here
   baton transport test --set kv_transfer.ucx_tls=tcp
@@ -86,6 +91,7 @@ def build() -> argparse.ArgumentParser:
     _scale(_add(commands, "scale", "say how many workers each pool has, or let Baton", _SCALE))
     _add_settings(_add(commands, "down", "stop a running cluster and wait for its end"))
     _config(commands)
+    _keys(commands)
     _transport(commands)
     _dashboards(_add(commands, "dashboards", "write what Grafana and Prometheus read", _DASHBOARDS))
     _add(commands, "version", "print the versions of Baton and of what it stands on")
@@ -189,6 +195,13 @@ def _dashboards(parser: argparse.ArgumentParser) -> None:
 
 def _add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="a router's address (default: the cluster of this user)")
+    variable = "better in the environment, where nobody else sees it: BATON_API_KEY"
+    parser.add_argument("--api-key", metavar="KEY", help=variable)
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="authorities to trust (or BATON_CA_PATH)"
+    )
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="your certificate, for mTLS")
+    parser.add_argument("--cert-key", type=Path, metavar="FILE", help="its key")
 
 
 def _config(commands: Any) -> None:
@@ -199,6 +212,24 @@ def _config(commands: Any) -> None:
     check = _add(actions, "config check", "say what is wrong with the settings", _CONFIG)
     for parser in (show, check):
         _add_settings(parser)
+
+
+def _keys(commands: Any) -> None:
+    keys = commands.add_parser("keys", help="make, list and revoke API keys")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    add = _add(actions, "keys add", "make a key of a tenant and print it, once", _KEYS)
+    add.add_argument("tenant", metavar="TENANT", help="whose requests it sends")
+    pages = "it also opens /metrics, /status, /ui, and may act for any tenant"
+    add.add_argument("--operator", action="store_true", help=pages)
+    revoke = _add(actions, "keys revoke", "take a key back", _KEYS)
+    revoke.add_argument("id", metavar="ID", help="as in `baton keys list`")
+    for parser in (
+        add,
+        _add(actions, "keys list", "show all keys, without secrets", _KEYS),
+        revoke,
+    ):
+        _add_settings(parser)
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _transport(commands: Any) -> None:

@@ -27,6 +27,8 @@ from baton.messages import ClusterView, WorkerInfo
 from baton.settings import Settings, extend_process_environ
 from baton.signals import RouterSignals
 from baton.tasks import TaskFault
+from baton.tls import server_context
+from baton.wire.credentials import dialer
 from cluster.addresses import listen_at, reached_at, spans_machines, with_port
 from cluster.metrics import ClusterCollector, Told
 from cluster.ports import RouterProgress, RouterRow, ScalingRow
@@ -72,6 +74,7 @@ class RouterProcess:
         self._name = router_id
         # A restarted router is a new one to the workers.
         self._identity = Identity(RouterId(f"{router_id}-{os.getpid()}"), digest)
+        self._dial = dialer(self._settings.tls)
         self._loop = LoopThread("router")
         self._url: str | None = None
         self._error: Mapping[str, str] | None = None
@@ -178,7 +181,7 @@ class RouterProcess:
         host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
         if spans_machines(elsewhere):
             host = reached_at(host, own_address)
-        self._url = f"http://{with_port(host, self._http.port)}"
+        self._url = f"{self._settings.tls.scheme}://{with_port(host, self._http.port)}"
 
     async def _build(self, heart: Heart, metrics: RouterMetrics) -> ASGIApp:
         found = preflight.check(
@@ -240,7 +243,8 @@ class RouterProcess:
     async def _serve(self, app: ASGIApp, sock: socket.socket | None) -> HttpServer:
         farewell, router = Farewell(app), self._settings.router
         sock = sock or bind(router.host, router.port, reuse_port=True)
-        http = await serve(farewell, sock, on_fault=self._http_ended)
+        tls = server_context(self._settings.tls)
+        http = await serve(farewell, sock, on_fault=self._http_ended, tls=tls)
         self._doorway, self._offer = Doorway(http, farewell), Offer(sock)
         return http
 
@@ -249,7 +253,7 @@ class RouterProcess:
         self._failed(BatonError(Reason.INTERNAL, message).to_wire())
 
     def _connect(self, info: WorkerInfo, events: LinkEvents) -> WorkerLink:
-        return WorkerLink(info, self._identity, events)
+        return WorkerLink(info, self._identity, events, dial=self._dial)
 
     def _set_view(self, view: ClusterView) -> None:
         self._view = view

@@ -36,6 +36,7 @@ from cluster.ray_runtime import (
 )
 from cluster.specs import ActorSpec
 from deploy.model import resolved
+from deploy.opening import check_files, warnings
 from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.port import hold, on_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
@@ -75,6 +76,7 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     began_s = time.monotonic()
     log = settings.log
     configure_logging(log.level, log.format, per_second=log.per_second)
+    check_files(settings)
     home = run_dir(settings.cluster.run_dir)
     home.prepare()
     earlier = home.read(settings.cluster.name)
@@ -86,8 +88,8 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
         found = real_classes(settings) if classes is None else classes
         launch = Launch(resolved(settings), found, home, Screen(), began_s)
         launch.screen.say(f"starting {found.model} on {found.device}")
-        if settings.exposed():
-            launch.screen.say("warning: reachable from the network, without encryption")
+        for line in warnings(launch.settings):
+            launch.screen.say(f"warning: {line}")
         return _with_ray(launch)
 
 

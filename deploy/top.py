@@ -19,6 +19,7 @@ from rich.text import Text
 
 from baton.errors import BatonError, Reason
 from deploy.ask import get_json
+from deploy.reach import Reach
 
 _LEVELS = {"good": "green", "watch": "yellow", "bad": "red"}
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -29,11 +30,10 @@ Page = Mapping[str, Any]
 Fetch = Callable[[], Page]
 
 
-def fetch(url: str, key: str | None = None) -> Page:
+def fetch(reach: Reach) -> Page:
     """What the router shows now. Raises BatonError if it does not answer, or shows nothing."""
-    status, page = get_json(url, "/ui/data", {"authorization": f"Bearer {key}"} if key else {})
-    if status == 401:
-        raise BatonError(Reason.INVALID_REQUEST, f"{url} wants the key of the API: VLLM_API_KEY")
+    status, page = get_json(reach, "/ui/data")
+    url = reach.url
     if status == 404:
         raise BatonError(Reason.UNSUPPORTED, f"{url} shows nothing: router.ui is false there")
     if status != 200 or not isinstance(page, dict):

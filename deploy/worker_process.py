@@ -21,8 +21,10 @@ from baton.ids import WorkerId
 from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
 from baton.settings import KvTransferSettings, Settings, extend_process_environ
+from baton.settings.tls import TlsSettings
 from baton.spans import SpanSink
 from baton.wire import worker_pb2 as wire
+from baton.wire.credentials import dialer, worker_credentials
 from cluster.addresses import listen_at, reached_at, with_port
 from cluster.ports import StartProgress
 from cluster.ray_nodes import own_address
@@ -160,7 +162,8 @@ class WorkerProcess:
         assert self._engine is not None
         assert self._worker is not None
         try:
-            wrong = await _warming(own, self._engine.facts).run(role, peers, timeout_s)
+            warming = _warming(own, self._engine.facts, self._settings.tls)
+            wrong = await warming.run(role, peers, timeout_s)
             found = await self._engine.transfer_report()
             self._worker.tally.reported(found)
             self._worker.outlook.transferred(found)
@@ -182,7 +185,7 @@ class WorkerProcess:
         self._worker = Worker(
             self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
         )
-        self._server = WorkerServer(self._worker)
+        self._server = WorkerServer(self._worker, worker_credentials(settings.tls))
         host = listen_at(settings.cluster.bind_host, own_address)
         port = self._server.bind(host)
         if settings.engine.metrics:
@@ -274,11 +277,11 @@ def _complain(done: Future[None]) -> None:
         _log.warning("the engine did not hear of the end of its peers: %s", error)
 
 
-def _warming(own: WorkerInfo, facts: EngineFacts) -> Warming:
+def _warming(own: WorkerInfo, facts: EngineFacts, tls: TlsSettings) -> Warming:
     # Late, as for the engine.
     from engine.tiny_request import tiny_request, tiny_tokens
 
-    return Warming(own, partial(tiny_request, facts), tiny_tokens(facts))
+    return Warming(own, partial(tiny_request, facts), tiny_tokens(facts), dialer(tls))
 
 
 def _outcome(warming: Future[str] | None) -> str | None:

@@ -16,6 +16,7 @@ from baton.messages import WorkerInfo
 from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
+from baton.wire.credentials import listen
 from engine.frames import load_message
 from engine.link import Link as RouterLink
 from engine.transfers import transfer_message
@@ -161,8 +162,9 @@ async def _write(link: RouterLink, context: _Context) -> None:
 class WorkerServer:
     """The listening socket and the tasks behind it."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, credentials: grpc.ServerCredentials | None = None) -> None:
         self._worker = worker
+        self._credentials = credentials
         self._tasks = Tasks("worker service")
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -170,7 +172,7 @@ class WorkerServer:
     def bind(self, host: str, port: int = 0) -> int:
         """Raises StartupError PORT_TAKEN."""
         try:
-            return int(self._server.add_insecure_port(f"{host}:{port}"))
+            return listen(self._server, f"{host}:{port}", self._credentials)
         except RuntimeError as error:
             raise StartupError(StartupFault.PORT_TAKEN, f"{host}:{port} is taken") from error
 

@@ -17,6 +17,7 @@ from baton.ids import Leg, LegId, RequestId
 from baton.messages import Dispatch, Role, WorkerInfo
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
+from baton.wire.credentials import Dial, Option, dial
 
 PEER_S = 10.0
 """A peer has so long for its handover, its queue included."""
@@ -32,8 +33,11 @@ _Call: TypeAlias = "grpc.aio.StreamStreamCall[wire.RouterMessage, wire.StepFrame
 class Warming:
     """Of one worker, which serves already. `payload` makes requests of `prompt_tokens` tokens."""
 
-    def __init__(self, own: WorkerInfo, payload: Payload, prompt_tokens: int) -> None:
+    def __init__(
+        self, own: WorkerInfo, payload: Payload, prompt_tokens: int, dial: Dial = dial
+    ) -> None:
         self._own = own
+        self._dial = dial
         self._payload = payload
         self._prompt_tokens = prompt_tokens
 
@@ -57,7 +61,7 @@ class Warming:
         # makes them.
         for attempt in range(2):
             leg_id = LegId(RequestId(name), attempt, Leg.SOLO)
-            await _run(self._own, self._submit(leg_id, wire.LEG_SOLO))
+            await self._run(self._own, self._submit(leg_id, wire.LEG_SOLO))
 
     async def _meet(self, role: Role, peer: WorkerInfo) -> list[str]:
         ends = (self._own, peer) if role is Role.PREFILL else (peer, self._own)
@@ -80,10 +84,10 @@ class Warming:
         ticket.peer = prefill.transfer_endpoint
         answer = self._submit(LegId(RequestId(name), 0, Leg.DECODE), wire.LEG_DECODE, ticket)
         if self._own.dispatch is Dispatch.CONCURRENT:
-            await _together(_run(prefill, prompt), _run(decode, answer))
+            await _together(self._run(prefill, prompt), self._run(decode, answer))
         else:
-            answer.ticket.handed = await _run(prefill, prompt)
-            await _run(decode, answer)
+            answer.ticket.handed = await self._run(prefill, prompt)
+            await self._run(decode, answer)
 
     def _submit(
         self, leg_id: LegId, kind: wire.LegKind.ValueType, ticket: wire.Ticket | None = None
@@ -97,6 +101,25 @@ class Warming:
             queue_max_s=QUEUE_MAX_S,
         )
 
+    async def _run(self, worker: WorkerInfo, submit: wire.Submit) -> bytes:
+        """What a leg handed over, on a link of its own, whose end aborts it.
+
+        Raises BatonError if it did not end well.
+        """
+        hello = wire.Hello(router_id=submit.leg_id, config_digest=worker.config_digest)
+        options: list[Option] = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
+        async with self._dial(worker.address, options) as channel:
+            # The stub's types know blocking channels only.
+            call = cast(Callable[[], _Call], wire_grpc.WorkerStub(channel).Link)()
+            try:
+                await call.write(wire.RouterMessage(hello=hello))
+                await call.write(wire.RouterMessage(submit=submit))
+                return await _handed(call, submit.leg_id)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                raise BatonError(Reason.WORKER_LOST, f"the link broke: {_words(error)}") from error
+            finally:
+                call.cancel()
+
 
 async def _together(*legs: Coroutine[Any, Any, bytes]) -> None:
     """Runs them until all have ended well; the first failure ends the others."""
@@ -106,26 +129,6 @@ async def _together(*legs: Coroutine[Any, Any, bytes]) -> None:
                 group.create_task(leg)
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from failures
-
-
-async def _run(worker: WorkerInfo, submit: wire.Submit) -> bytes:
-    """What a leg handed over, on a link of its own, whose end aborts it.
-
-    Raises BatonError if it did not end well.
-    """
-    hello = wire.Hello(router_id=submit.leg_id, config_digest=worker.config_digest)
-    options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
-    async with grpc.aio.insecure_channel(worker.address, options=options) as channel:
-        # The stub's types know blocking channels only.
-        call = cast(Callable[[], _Call], wire_grpc.WorkerStub(channel).Link)()
-        try:
-            await call.write(wire.RouterMessage(hello=hello))
-            await call.write(wire.RouterMessage(submit=submit))
-            return await _handed(call, submit.leg_id)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise BatonError(Reason.WORKER_LOST, f"the link broke: {_words(error)}") from error
-        finally:
-            call.cancel()
 
 
 async def _handed(call: _Call, leg_id: str) -> bytes:

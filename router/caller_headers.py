@@ -1,7 +1,7 @@
 """The headers that say who calls, and how long the caller waits.
 
-The names are taken on trust: whoever serves strangers puts a gateway before the router that sets
-them.
+Without API keys the names are taken on trust: whoever serves strangers gives out keys, or puts a
+gateway before the router that sets the headers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from baton.errors import BatonError, Reason
-from baton.settings.admission import DEFAULT_TENANT
+from baton.settings.admission import DEFAULT_TENANT, TENANT_CHARS_MAX
 from baton.spans import TRACEPARENT, context_of
-from router.caller import CALLER, Caller
+from router.access import OPEN, Access, Holder, check_path, unlocked
+from router.caller import CALLER, STRANGER, Caller
 from router.http_guard import error_response
 from router.policy.tenants import DoorPass, Priority
 
@@ -34,21 +35,27 @@ Knock = Callable[[Caller], AbstractContextManager[DoorPass | None]]
 class CallerHeaders:
     """ASGI middleware: remembers who calls, and refuses before anything of a request is read.
 
-    `knock` raises BatonError if a request of the caller would be refused now; what it gives is held
-    until the request has ended. Out of the way of `send`, which runs per token.
+    Whoever shows no key that `access` knows comes no further than here. `knock` raises BatonError
+    if a request of the caller would be refused now; what it gives is held until the request has
+    ended. Out of the way of `send`, which runs per token.
     """
 
-    def __init__(self, app: ASGIApp, knock: Knock) -> None:
+    def __init__(self, app: ASGIApp, knock: Knock, access: Access = OPEN) -> None:
         self._app = app
+        self._access = access
         self._knock = knock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection or request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if unlocked(scope["path"]):
+            CALLER.set(STRANGER)
+            return await self._app(scope, receive, send)
         with ExitStack() as stack:
             try:
-                caller = caller_of(Headers(scope=scope))
+                caller = caller_of(Headers(scope=scope), self._access)
+                check_path(scope["path"], operator=caller.operator)
                 if scope["path"] in _GENERATING and scope["method"] == "POST":
                     door_pass = stack.enter_context(self._knock(caller))
                     caller = caller._replace(door_pass=door_pass)
@@ -58,14 +65,32 @@ class CallerHeaders:
             return await self._app(scope, receive, send)
 
 
-def caller_of(headers: Headers) -> Caller:
-    """What the headers say. Raises BatonError for what cannot be read."""
+def caller_of(headers: Headers, access: Access = OPEN) -> Caller:
+    """What the headers say. Raises BatonError for what cannot be read, or may not be.
+
+    Those are UNAUTHENTICATED without a key that `access` knows, and PERMISSION_DENIED for the name
+    of a tenant that the key is not of.
+    """
+    holder = access.holder(headers)
     return Caller(
-        headers.get(TENANT_HEADER, DEFAULT_TENANT),
+        _tenant(headers.get(TENANT_HEADER), holder),
         _priority(headers.get(PRIORITY_HEADER)),
         _timeout_s(headers.get(TIMEOUT_HEADER)),
         trace=context_of(headers.get(TRACEPARENT, "")),
+        operator=holder.operator,
+        own_cache=access.separates,
     )
+
+
+def _tenant(named: str | None, holder: Holder) -> str:
+    if not named:
+        return holder.tenant or DEFAULT_TENANT
+    if len(named) > TENANT_CHARS_MAX:
+        raise _unreadable(TENANT_HEADER, named, f"{TENANT_CHARS_MAX} characters")
+    if not holder.operator and named != holder.tenant:
+        message = f"This key is not of the tenant that {TENANT_HEADER} names."
+        raise BatonError(Reason.PERMISSION_DENIED, message, param=TENANT_HEADER)
+    return named
 
 
 def _priority(text: str | None) -> Priority:

@@ -9,12 +9,15 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.caller import CALLER
+
 ASK_HEADER = "x-baton-explain"
 ROUTE_HEADER = "x-baton-route"
 ID_HEADER = "x-request-id"
 _LATER = "not decided yet"
 
-Explain = Callable[[str], Sequence[dict[str, Any]]]
+Explain = Callable[[str, str | None], Sequence[dict[str, Any]]]
+"""By a part of a request's id, and the only tenant who may be told of; None = all of them."""
 
 
 class ExplainHeader:
@@ -37,7 +40,7 @@ class ExplainHeader:
     def _with_route(self, request_id: str, send: Send) -> Send:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                found = self._explain(request_id)
+                found = self._explain(request_id, CALLER.get().sees)
                 headers = MutableHeaders(scope=message)
                 headers[ROUTE_HEADER] = str(found[-1]["line"]) if found else _LATER
                 headers[ID_HEADER] = request_id

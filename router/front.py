@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 # vLLM answers 200 for an aborted output; one that nobody here asked for is a failure.
 _BROKEN = frozenset({FinishReason.ABORT, FinishReason.ERROR})
 _TEXT_PROMPT = "token"
+_ID_CHARS_MAX = 256
+"""Ids go to workers, into logs and traces. What vLLM adds to the client's own is counted."""
 
 
 class FrontError(GracefulHTTPError):
@@ -69,6 +71,8 @@ class HeartCore:
         """Hands a request to the heart. Raises FrontError when the heart refuses it."""
         trace = None if self._tracing is None else self._tracing.begin(CALLER.get().trace)
         request.trace_headers = None if trace is None else trace.headers
+        # Workers and routers name KV blocks after it.
+        request.cache_salt = CALLER.get().cache_salt(request.cache_salt)
         try:
             self._heart.submit(engine_request(request, self._encoder.encode(request), trace))
         except BatonError as error:
@@ -203,6 +207,7 @@ class BatonFront(AsyncLLM):
         A plain function, unlike vLLM's: a refusal is raised here, while the answer's status can
         still be chosen, and not in a generator that runs after the 200 of a stream.
         """
+        _refuse_id(request_id)
         _refuse_unsupported(prompt, sampling_params, options.get("lora_request"))
         return TokenStream(
             self, _at_once(self.add_request(request_id, prompt, sampling_params, **options))
@@ -297,6 +302,12 @@ class BatonFront(AsyncLLM):
 
 def _broken(finish_reason: FinishReason) -> BatonError:
     return BatonError(Reason.ENGINE_FAILED, f"The engine gave the request up ({finish_reason}).")
+
+
+def _refuse_id(request_id: str) -> None:
+    if len(request_id) > _ID_CHARS_MAX:
+        message = f"The request's id has more than {_ID_CHARS_MAX} characters."
+        raise FrontError(BatonError(Reason.INVALID_REQUEST, message, param="request_id"))
 
 
 def _refuse_unsupported(prompt: Any, params: Any, lora_request: Any) -> None:

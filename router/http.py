@@ -23,11 +23,12 @@ from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
-from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
+from router.access import Access, access_of
+from router.caller import CALLER
 from router.caller_headers import CallerHeaders, Knock
 from router.exchange import Exchanges
 from router.explain_header import Explain, ExplainHeader
@@ -99,7 +100,8 @@ class Pages:
     knock: Knock
     """Raises BatonError while a request of this caller would be refused."""
     status: Callable[[], Mapping[str, Any]]
-    story: Callable[[str], str | None]
+    story: Callable[[str, str | None], str | None]
+    """By a part of its id, and the only tenant who may be told of; None = all of them."""
     explain: Explain
     registry: CollectorRegistry
     board: Board | None = None
@@ -179,9 +181,9 @@ async def build_http_app(
     app: FastAPI = build_app(args, ("generate",), front.model_config)
     await init_app_state(front, app.state, args, ("generate",))
     guard_handlers(app.state)
-    own = [*_own_routes(pages), *_live_page(app, settings, pages)]
+    own = [*_own_routes(pages), *_live_page(settings, pages)]
     app.router.routes[:] = [*own, *_sorted_out(app.router.routes)]
-    _set_middleware(app, settings, pages)
+    _set_middleware(app, settings, pages, access_of(settings, args))
     app.exception_handler(FrontError)(_answer_front_error)
     app.exception_handler(BatonError)(_answer_error)
     app.exception_handler(HTTPException)(_answer_http_exception)
@@ -231,13 +233,13 @@ def _own_routes(pages: Pages) -> list[Route]:
         return JSONResponse(pages.status())
 
     async def story(request: Request) -> Response:
-        text = pages.story(request.path_params["request_id"])
+        text = pages.story(request.path_params["request_id"], CALLER.get().sees)
         if text is None:
             raise HTTPException(404, "No such request, or it is too long ago.")
         return PlainTextResponse(text)
 
     async def explain(request: Request) -> Response:
-        found = pages.explain(request.path_params["request_id"])
+        found = pages.explain(request.path_params["request_id"], CALLER.get().sees)
         if not found:
             raise HTTPException(404, "No such request, or it is too long ago.")
         return JSONResponse({"plans": list(found)})
@@ -253,31 +255,30 @@ def _own_routes(pages: Pages) -> list[Route]:
     ]
 
 
-def _live_page(app: FastAPI, settings: Settings, pages: Pages) -> list[Route]:
+def _live_page(settings: Settings, pages: Pages) -> list[Route]:
     if pages.board is None or not settings.router.ui:
         return []
-    checks = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
-    guards = [AuthenticationMiddleware(app, *m.args, **m.kwargs) for m in checks]
-    # vLLM's check looks at its own paths only: the same keys are asked for here.
-    return ui_routes(pages.board, lambda headers: all(g.verify_token(headers) for g in guards))
+    return ui_routes(pages.board)
 
 
-def _set_middleware(app: FastAPI, settings: Settings, pages: Pages) -> None:
-    # vLLM's own count requests and watch for its scaling: both wrap the sending of each token. The
-    # check of VLLM_API_KEY does not, and stays.
-    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
+def _set_middleware(app: FastAPI, settings: Settings, pages: Pages, access: Access) -> None:
+    # vLLM's own count requests and watch for its scaling: both wrap the sending of each token. Its
+    # check of VLLM_API_KEY knows neither tenants nor our pages: `access` has that key.
+    app.user_middleware.clear()
     # One of vLLM's parts has had the stack built before the app is complete.
     app.middleware_stack = None
     origins = settings.router.allow_origins
     if origins:
+        # Before the others: a refusal is for browsers too.
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(ExplainHeader, explain=pages.explain)
-    # Behind the others: a refusal is for those who may ask, and for browsers too.
-    app.user_middleware.append(Middleware(CallerHeaders, knock=pages.knock))
-    app.user_middleware.append(Middleware(Exchanges))
-    app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
+    app.user_middleware += [
+        Middleware(CallerHeaders, knock=pages.knock, access=access),
+        Middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB)),
+        Middleware(ExplainHeader, explain=pages.explain),
+        Middleware(Exchanges),
+    ]
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ REASON_HEADER = "x-baton-reason"
 ERROR_STATE = "baton_error"
 _TRANSFER_FIELDS = ("kv_transfer_params", "ec_transfer_params")
 _STORED_FIELDS = ("previous_response_id", "background")
+_ITEMS_MAX = {"messages": 8192, "input": 8192, "tools": 1024}
+"""Each costs work before its tokens are counted. vLLM bounds prompts, and what is below them."""
 _MEDIA = ("image", "audio", "video", "file", "document")
 _DRAIN_FACTOR = 8
 
@@ -27,6 +29,8 @@ _DRAIN_FACTOR = 8
 def error_headers(error: BatonError) -> dict[str, str]:
     """The headers of a typed answer: its reason and, where known, when to ask again."""
     headers = {REASON_HEADER: error.reason.value}
+    if error.reason is Reason.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     return headers
@@ -51,6 +55,8 @@ def refuse_fields(request: object) -> None:
                 f"Responses are not stored: send the whole conversation instead of {field}.",
                 param=field,
             )
+    for field, value in _fields(request, tuple(_ITEMS_MAX)).items():
+        _refuse_many(field, value)
     _refuse_media(request)
 
 
@@ -65,6 +71,13 @@ def refuse_transfer_fields(fields: Mapping[str, Any]) -> None:
 
 def _fields(request: object, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(request, name, None) for name in names}
+
+
+def _refuse_many(field: str, value: object) -> None:
+    items = _listed(value)
+    if len(items) > _ITEMS_MAX[field]:
+        message = f"{field} has {len(items)} items; allowed: {_ITEMS_MAX[field]}"
+        raise BatonError(Reason.INVALID_REQUEST, message, param=field)
 
 
 def _refuse_media(request: object) -> None:

@@ -83,6 +83,8 @@ class Ledger:
         self._lives: dict[RequestId, Life] = {}
         self._deadlines = Deadlines()
         self._stories: OrderedDict[RequestId, FlowState] = OrderedDict()
+        self._tenants: dict[RequestId, str] = {}
+        """Of those whose story is kept."""
         self._split: OrderedDict[RequestId, Split] = OrderedDict()
         self.splits = SplitMetrics()
         self._idle = asyncio.Event()
@@ -134,7 +136,7 @@ class Ledger:
             return False
         del self._lives[request_id]
         self._deadlines.discard(request_id)
-        self._keep_story(one.state)
+        self._keep_story(one)
         self.ended[FINISHED if reason is None else reason.value] += 1
         self._metrics.ended(reason, now - one.taken_at)
         ttft_s = None if one.streamed_at is None else one.streamed_at - one.taken_at
@@ -186,20 +188,21 @@ class Ledger:
         """Returns once nobody is inside."""
         await self._idle.wait()
 
-    def story(self, text: str) -> str | None:
+    def story(self, text: str, tenant: str | None = None) -> str | None:
         """The lives of the requests whose id is `text` or else contains it; None if there are none.
 
-        Front ends add to the ids that clients see, so a part of an id has to do.
+        Front ends add to the ids that clients see, so a part of an id has to do. With a `tenant`,
+        those of this one only.
         """
-        return "\n".join(map(self._told, self._named(text))) or None
+        return "\n".join(map(self._told, self._named(text, tenant))) or None
 
     def split(self, request_id: RequestId) -> Split | None:
         """Where the time to its first token went, once that is written; the latest are known."""
         return self._split.get(request_id)
 
-    def explain(self, text: str) -> list[dict[str, Any]]:
+    def explain(self, text: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """Each plan made for those requests, with what is known of why, in what JSON can hold."""
-        return [row for state in self._named(text) for row in _explained(state)]
+        return [row for state in self._named(text, tenant) for row in _explained(state)]
 
     def latest(self, most: int) -> list[FlowState]:
         """So many requests at most: those inside that came last, and those that ended last."""
@@ -212,9 +215,11 @@ class Ledger:
         found = self._named(text)
         return found[-1] if found else None
 
-    def _named(self, text: str) -> list[FlowState]:
+    def _named(self, text: str, tenant: str | None = None) -> list[FlowState]:
         lives = {request_id: one.state for request_id, one in self._lives.items()}
         states = {**self._stories, **lives}
+        if tenant is not None:
+            states = {key: one for key, one in states.items() if self._tenant(key) == tenant}
         if exact := states.get(RequestId(text)):
             return [exact]
         found = [state for request_id, state in states.items() if text and text in request_id]
@@ -224,11 +229,17 @@ class Ledger:
         split = self._split.get(state.request_id)
         return flow.story(state) + ("" if split is None else f"\n  {split.told()}")
 
-    def _keep_story(self, state: FlowState) -> None:
-        self._stories.pop(state.request_id, None)
-        self._stories[state.request_id] = state
+    def _tenant(self, request_id: RequestId) -> str | None:
+        one = self._lives.get(request_id)
+        return self._tenants.get(request_id) if one is None else one.request.caller.tenant
+
+    def _keep_story(self, one: Life) -> None:
+        request_id = one.request.request_id
+        self._stories.pop(request_id, None)
+        self._stories[request_id] = one.state
+        self._tenants[request_id] = one.request.caller.tenant
         while len(self._stories) > STORIES_MAX:
-            self._stories.popitem(last=False)
+            del self._tenants[self._stories.popitem(last=False)[0]]
 
     def _changed(self) -> None:
         self._metrics.inflight.set(len(self._lives))

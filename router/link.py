@@ -20,6 +20,7 @@ from baton.messages import WorkerInfo
 from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as pb
 from baton.wire import worker_pb2_grpc as pb_grpc
+from baton.wire.credentials import Dial, dial
 from router.wire import Connect, Identity, LinkEvents, LinkPort, hello_message
 
 _log = logging.getLogger(__name__)
@@ -117,8 +118,10 @@ class WorkerLink:
         identity: Identity,
         events: LinkEvents,
         limits: LinkLimits = _LIMITS,
+        dial: Dial = dial,
     ) -> None:
         self._info = info
+        self._dial = dial
         self._identity = identity
         self._events = events
         self._limits = limits
@@ -167,7 +170,7 @@ class WorkerLink:
         stream = self._stream = _Stream(self._identity, self._limits)
         options = _options(self._limits)
         try:
-            async with grpc.aio.insecure_channel(self._info.address, options) as channel:
+            async with self._dial(self._info.address, options) as channel:
                 await self._read(stream.frames(pb_grpc.WorkerStub(channel)))
         except _BrokenError as error:
             return stream.is_up, str(error)
@@ -198,7 +201,7 @@ def connector(identity: Identity, limits: LinkLimits = _LIMITS) -> Connect:
     return connect
 
 
-def _options(limits: LinkLimits) -> list[tuple[str, int]]:
+def _options(limits: LinkLimits) -> list[tuple[str, str | int]]:
     return [
         ("grpc.max_send_message_length", limits.message_bytes_max),
         ("grpc.max_receive_message_length", limits.message_bytes_max),

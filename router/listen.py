@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import uvicorn
@@ -22,6 +23,8 @@ from router.exchange import ARRIVED_KEY
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 _LISTENING = "0A"
+HEAD_BYTES_MAX = 64 * 1024
+"""Request line and headers, besides what came with their beginning: 256 KiB at most."""
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
@@ -82,10 +85,32 @@ def _inodes(port: int, proc: Path) -> Iterator[str]:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, and notes when a request's first bytes are read: before the app has its turn."""
+    """uvicorn's, with a bound for headers, which uvicorn itself takes of any length.
+
+    Notes when a request's first bytes are read: before the app has its turn.
+    """
+
+    _head_bytes: int | None = None
+    """Of the request whose headers are under way; None = none are."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        before = self._head_bytes
+        super().data_received(data)
+        # What comes at once is bounded by the size of a read.
+        if before is not None and self._head_bytes is not None:
+            self._head_bytes = before + len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.send_400_response("The headers are too long.")
+
+    def on_headers_complete(self) -> None:
+        """The parser has seen the end of a request's headers."""
+        self._head_bytes = None
+        super().on_headers_complete()
 
     def on_message_begin(self) -> None:
         """The parser has seen the beginning of a request."""
+        self._head_bytes = 0
         super().on_message_begin()
         scope: dict[str, Any] = vars(self)["scope"]
         scope[ARRIVED_KEY] = time.monotonic()
@@ -141,14 +166,18 @@ class HttpServer:
 
 
 async def serve(
-    app: ASGIApp, sock: socket.socket, *, on_fault: OnFault | None = None
+    app: ASGIApp,
+    sock: socket.socket,
+    *,
+    on_fault: OnFault | None = None,
+    tls: SSLContext | None = None,
 ) -> HttpServer:
     """Serves an app on a bound socket, in the running event loop, and takes no signals.
 
     Returns when requests are accepted. Raises StartupError if the app does not start.
-    `on_fault` hears of a server that ends without `stop`.
+    `on_fault` hears of a server that ends without `stop`. `tls`: None = without encryption.
     """
-    server, tasks = _Server(_config(app)), Tasks("http")
+    server, tasks = _Server(_config(app, tls)), Tasks("http")
     running = tasks.spawn(server.serve(sockets=[sock]), "server", on_fault=on_fault)
     settled = tasks.spawn(server.settled.wait(), "settled")
     await asyncio.wait({running, settled}, return_when=asyncio.FIRST_COMPLETED)
@@ -158,7 +187,7 @@ async def serve(
     return HttpServer(server, sock, tasks, running)
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_Protocol,
@@ -168,4 +197,5 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from deploy import cli
 from router.policy.decode_choice import DecodeCandidate, DecodeChoice, DecodeWhy
@@ -62,8 +63,11 @@ class Router(BaseHTTPRequestHandler):
     script: ClassVar[list[Any]] = []
     refusal: ClassVar[tuple[int, dict[str, Any]] | None] = None
     bodies: ClassVar[list[dict[str, Any]]] = []
+    key: ClassVar[str] = ""
 
     def do_GET(self) -> None:
+        if self.locked():
+            return
         pages: dict[str, Any] = {
             "/v1/models": {"data": [{"id": "tiny"}]},
             "/ready": {},
@@ -74,6 +78,13 @@ class Router(BaseHTTPRequestHandler):
         found = pages.get(self.path)
         status = 404 if found is None else 200
         self.reply(status, json.dumps(found), "application/json")
+
+    def locked(self) -> bool:
+        wrong = bool(self.key) and self.headers["Authorization"] != f"Bearer {self.key}"
+        if wrong:
+            error = BatonError(Reason.UNAUTHENTICATED, "An API key is needed.")
+            self.reply(401, json.dumps(error.to_openai()), "application/json")
+        return wrong
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
@@ -211,3 +222,30 @@ def test_nobody_is_an_error(router, capsys, command: str) -> None:
     _, url = router
     assert cli.main([command, "nobody", *url]) == 1
     assert "no request 'nobody' is known" in capsys.readouterr().err
+
+
+COMMANDS = (["ask", "hello"], ["status"], ["story", "chat 1"], ["explain", "chat 1"])
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_key_lets_the_commands_in(
+    router: Any,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, url = router
+    server.key = "bt-1-secret"
+    server.script += [completion("a", "stop"), USAGE, "[DONE]"]
+    assert cli.main([*words, *url]) == 1
+    refused = capsys.readouterr().err
+    assert "An API key is needed." in refused
+    assert "BATON_API_KEY" in refused
+    assert cli.main([*words, *url, "--api-key", "bt-1-secret"]) == 0
+    monkeypatch.setenv("BATON_API_KEY", "bt-1-secret")
+    assert cli.main([*words, *url]) == 0
+    monkeypatch.setenv("BATON_API_KEY", "bt-1-other")
+    assert cli.main([*words, *url]) == 1
+    told = capsys.readouterr()
+    assert "secret" not in told.out + told.err
+    assert "other" not in told.out + told.err

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from baton.settings import Settings
-from deploy.model import DEMO_MODEL, model_path, served_name
+from deploy.model import DEMO_MODEL, model_path, resolved, served_name
 
 
 def settings(**model: Any) -> Settings:
@@ -39,3 +39,14 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert model_path(settings(path="~/m")) == tmp_path / "m"
     assert model_path(settings(path="here/../m")) == tmp_path / "m"
     assert served_name(settings(path="here/.")) == "here"
+
+
+def test_files_are_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    given = {"access": {"keys_path": "~/keys"}, "tls": {"cert_path": "c", "key_path": "/k"}}
+    found = resolved(Settings.model_validate(given))
+    assert found.access.keys_path == str(tmp_path / "keys")
+    assert (found.tls.cert_path, found.tls.key_path) == (str(tmp_path / "c"), "/k")
+    assert found.tls.client_ca_path is None
+    assert resolved(found) == found

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from baton.errors import BatonError, Reason
 from deploy import cli, top
+from deploy.reach import Reach
 
 WORKER = {
     "id": "decode-0", "role": "decode", "state": "ready", "detail": "", "up": True,
@@ -140,7 +141,6 @@ def test_without_a_first_frame_it_fails() -> None:
 @pytest.mark.parametrize(
     ("status", "page", "words"),
     [
-        (401, {}, "VLLM_API_KEY"),
         (404, {}, "router.ui is false"),
         (500, {}, "answers 500"),
         (200, None, "answers 200"),
@@ -151,15 +151,7 @@ def test_a_router_that_shows_nothing(
 ) -> None:
     monkeypatch.setattr(top, "get_json", lambda *_: (status, page))
     with pytest.raises(BatonError, match=words):
-        top.fetch("http://x", None)
-
-
-def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = []
-    monkeypatch.setattr(top, "get_json", lambda *args: (sent.append(args), (200, PAGE))[1])
-    assert top.fetch("http://x", "k") == PAGE
-    top.fetch("http://x")
-    assert [headers for _, _, headers in sent] == [{"authorization": "Bearer k"}, {}]
+        top.fetch(Reach("http://x"))
 
 
 def test_an_interval_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,3 +55,9 @@ def test_what_cannot_be_read_is_refused_by_name(headers: dict[str, str]) -> None
     error = refused(caller_of, Headers(headers))
     assert error.reason is Reason.INVALID_REQUEST
     assert error.param == next(iter(headers))
+
+
+def test_a_name_has_as_many_letters_as_a_tenants_may() -> None:
+    assert caller_of(Headers({"x-baton-tenant": "x" * 64})).tenant == "x" * 64
+    error = refused(caller_of, Headers({"x-baton-tenant": "x" * 65}))
+    assert (error.reason, error.param) == (Reason.INVALID_REQUEST, "x-baton-tenant")

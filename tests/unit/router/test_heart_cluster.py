@@ -6,6 +6,7 @@ import pytest
 
 from baton.messages import Role, WorkerState
 from router import flow
+from router.caller import Caller
 from tests.unit.router.fakes import D2, D, P, Scene, info, member
 
 # --- the view -------------------------------------------------------------------------------------
@@ -122,6 +123,21 @@ async def test_stories_are_told_for_running_and_ended_requests(scene: Scene, mon
     assert scene.heart.story("") is None
     scene.submit("live")
     assert "decoding" in scene.heart.story("live")
+
+
+async def test_with_a_tenants_name_its_own_stories_only_are_told(scene: Scene) -> None:
+    scene.up(D)
+    scene.submit("x-ended", caller=Caller("a"))
+    scene.frame("d", done="x-ended.0.s")
+    scene.submit("x-live", caller=Caller("b"))
+    for name, tenant in (("x-ended", "a"), ("x-live", "b")):
+        for text in (name, "x-"):
+            assert f"request {name}" in scene.heart.story(text, tenant)
+            (row,) = scene.heart.explain(text, tenant)
+            assert row["request_id"] == name
+        assert scene.heart.story(name, "c") is None
+        assert scene.heart.explain(name, "c") == []
+    assert len(scene.heart.explain("x-")) == 2
 
 
 async def test_the_heart_watches_deadlines_by_itself(scene: Scene) -> None:

@@ -36,8 +36,8 @@ async def served() -> AsyncIterator[House]:
         ready=ready,
         knock=heart.knock,
         status=lambda: {"workers": 2},
-        story=lambda request_id: "told" if request_id == "known/1" else None,
-        explain=lambda request_id: [{"line": "to p"}] if "known" in request_id else [],
+        story=lambda request_id, _: "told" if request_id == "known/1" else None,
+        explain=lambda request_id, _: [{"line": "to p"}] if "known" in request_id else [],
         registry=registry,
     )
     app = await build_http_app(front, args, settings, pages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -80,3 +81,32 @@ async def test_chunked_body_is_read(house: House):
     headers = {"content-type": "application/json"}
     response = await house.client.post("/v1/completions", content=pieces(), headers=headers)
     assert response.json()["choices"][0]["text"] == TEXT
+
+
+@pytest.mark.parametrize("head", [b"GET /health HTTP/1.1\r\nx: ", b"GET /"])
+async def test_endless_headers_end_the_connection(house: House, head: bytes):
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(head)
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while not reader.at_eof() and sent < 16 * 2**20:
+            writer.write(b"a" * 8192)
+            await writer.drain()
+            sent += 8192
+            await asyncio.sleep(0)
+    assert sent < 2 * 2**20
+    writer.close()
+
+
+async def test_headers_of_a_usual_length_pass_in_pieces(house: House):
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    for piece in (
+        b"GET /health HTTP/1.1\r\nhost: x\r\nx: ",
+        b"a" * 30_000,
+        b"b" * 30_000,
+        b"\r\n\r\n",
+    ):
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+    writer.close()

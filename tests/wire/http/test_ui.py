@@ -40,7 +40,7 @@ async def served(*, ui: bool = True, key: str = "") -> AsyncIterator[httpx.Async
     )
     board = Board(sources, settings.slo, "demo", ManualClock(1.0))
     knock = FakeHeart().knock
-    pages = Pages(lambda: None, knock, dict, lambda _: None, lambda _: [], registry, board)
+    pages = Pages(lambda: None, knock, dict, lambda *_: None, lambda *_: [], registry, board)
     app = await build_http_app(front, args, settings, pages)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -61,7 +61,7 @@ async def test_the_page_is_for_everybody_and_what_it_shows_for_those_with_the_ke
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
                 refused = await client.get(path, headers=headers)
                 assert refused.status_code == 401
-                assert refused.json()["error"]["message"] == "This page needs the key of the API."
+                assert refused.json()["error"]["code"] == "unauthenticated"
         right = {"Authorization": "Bearer secret"}
         shown = await client.get("/ui/data", headers=right)
         assert shown.json()["model"] == "demo"

@@ -116,3 +116,33 @@ async def test_lora_is_refused(house: House):
     for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
         response = await post(house, path, lora_name="a", lora_path="/a")
         assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "item", "most"),
+    [
+        ("/v1/chat/completions", "messages", CHAT[0], 8192),
+        ("/v1/messages", "messages", CHAT[0], 8192),
+        ("/v1/responses", "input", CHAT[0], 8192),
+    ],
+)
+async def test_too_many_parts_are_refused(
+    house: House, path: str, field: str, item: Any, most: int
+):
+    body = {**BODIES[path], field: [item] * (most + 1)}
+    response = await post(house, path, **body)
+    assert response.status_code == 400
+    assert response.headers["x-baton-reason"] == "invalid_request"
+    assert f"{most + 1} items" in response.text
+
+
+async def test_long_ids_and_names_are_refused(house: House):
+    long = {"x-request-id": "r" * 300}
+    body = {"model": "demo", "prompt": "Hi"}
+    refused = await house.client.post("/v1/completions", json=body, headers=long)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "request_id"
+    named = {"x-baton-tenant": "t" * 65}
+    refused = await house.client.post("/v1/completions", json=body, headers=named)
+    assert refused.json()["error"]["param"] == "x-baton-tenant"
+    assert not house.heart.requests

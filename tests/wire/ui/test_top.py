@@ -38,6 +38,6 @@ async def test_without_the_key(cluster: Cluster, capsys: pytest.CaptureFixture[s
         assert await asyncio.to_thread(cli.main, command) == 0
         patch.setenv("VLLM_API_KEY", "wrong")
         assert await asyncio.to_thread(cli.main, command) == 1
-    assert "wants the key of the API" in capsys.readouterr().err
+    assert "That API key is not valid" in capsys.readouterr().err
     await cluster.stop()
     await cluster.start()

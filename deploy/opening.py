@@ -1,0 +1,34 @@
+"""What is checked and said before a cluster opens its doors."""
+
+from __future__ import annotations
+
+from baton import tls
+from baton.settings import Settings, process_environ
+from baton.settings.model import is_loopback
+from router.access import Access, unusable
+
+
+def check_files(settings: Settings) -> None:
+    """Raises StartupError that names the setting whose file cannot be used."""
+    tls.check(settings.tls)
+    try:
+        Access(settings.access)
+    except (OSError, ValueError) as error:
+        raise unusable(settings.access, error) from error
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What whoever starts it should know, one sentence each.
+
+    None of it is refused: a gateway or a closed network may be what protects the cluster.
+    """
+    keyed = settings.access.keys_path or process_environ().get("VLLM_API_KEY")
+    host, inside = settings.router.host, settings.cluster.bind_host
+    found = []
+    if not is_loopback(host) and not keyed:
+        found.append(f"everybody who reaches {host} may use it: no access.keys_path is set")
+    if not is_loopback(host) and not settings.tls.public:
+        found.append(f"{host} is served without encryption: no tls.cert_path is set")
+    if not is_loopback(inside) and not settings.tls.cluster:
+        found.append(f"workers trust everybody who reaches {inside}: no tls.cluster_ca_path is set")
+    return found
