@@ -6,6 +6,7 @@ gateway before the router that sets the headers.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -26,6 +27,7 @@ PRIORITY_HEADER = "x-baton-priority"
 TIMEOUT_HEADER = "x-baton-timeout-s"
 _GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 """Where errors have OpenAI's shape; others are refused once they have been read."""
+_log = logging.getLogger(__name__)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -60,9 +62,17 @@ class CallerHeaders:
                     door_pass = stack.enter_context(self._knock(caller))
                     caller = caller._replace(door_pass=door_pass)
             except BatonError as error:
+                _tell(scope, error)
                 return await error_response(error)(scope, receive, send)
             CALLER.set(caller)
             return await self._app(scope, receive, send)
+
+
+def _tell(scope: Scope, error: BatonError) -> None:
+    # What is refused for other reasons is counted and told of by whoever refused it.
+    if error.reason in (Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED):
+        about = {"client": (scope.get("client") or ("?",))[0], "path": scope["path"][:80]}
+        _log.info("request refused", extra={"reason": error.reason.value, **about})
 
 
 def caller_of(headers: Headers, access: Access = OPEN) -> Caller:

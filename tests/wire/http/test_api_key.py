@@ -184,6 +184,9 @@ async def test_keys_are_in_no_log(doors: Doors, caplog: pytest.LogCaptureFixture
         for key in (doors.a, doors.operator, PLAIN, "bt-x-wrong-secret"):
             await doors.ask(key)
             await doors.get("/metrics", key)
+    refused = [record for record in caplog.records if record.message == "request refused"]
+    assert {record.reason for record in refused} == {"unauthenticated", "permission_denied"}
+    assert {record.client for record in refused} == {"127.0.0.1"}
     told = [str(vars(record)) for record in caplog.records if record.name != "tests"]
     for key in (doors.a, doors.operator, PLAIN, "bt-x-wrong-secret"):
         assert not any(key.rpartition("-")[2] in one for one in told)
