@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-READY = re.compile(r"ready: (http://\S+)/v1")
+READY = re.compile(r"ready: (https?://\S+)/v1")
 
 
 class Served:

@@ -15,11 +15,13 @@ import httpx
 import pytest
 
 from baton.ids import RouterId
+from baton.settings.access import AccessSettings
 from baton.settings.tls import TlsSettings
 from baton.tls import server_context
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
 from baton.wire.credentials import Dial, dial, dialer, worker_credentials
+from deploy import keys
 from engine.service import WorkerServer
 from router.link import LinkLimits, WorkerLink
 from router.listen import bind, serve
@@ -27,6 +29,7 @@ from router.wire import Identity
 from tests.certificates import Authority
 from tests.fakes.worker import House, info
 from tests.wire.test_link import Heard, until
+from tests.wire.ui.cluster import Cluster
 
 pytestmark = pytest.mark.wire
 LIMITS = LinkLimits(backoff_s=0.01, backoff_max_s=0.05)
@@ -126,6 +129,40 @@ async def test_a_renewed_certificate_is_served_without_a_restart(
         own.path.write_bytes(foreign.path.read_bytes())
         with pytest.raises(httpx.HTTPError):
             await fetched(url, client)
+
+
+class Sealed(Cluster):
+    """A router's process with certificates, as it runs in a cluster."""
+
+    def __init__(self, tls: TlsSettings, access: AccessSettings) -> None:
+        super().__init__()
+        more = {"tls": tls, "access": access}
+        self.settings = self.settings.model_copy(update=more)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+
+async def test_a_routers_process_takes_both_from_its_settings(
+    own: Authority, tmp_path: Path
+) -> None:
+    access = AccessSettings(keys_path=str(tmp_path / "keys.json"))
+    key, _ = keys.add(access, "team-a", operator=False)
+    async with Sealed(public(own, mutual=False), access) as cluster:
+        assert cluster.router.progress().ready_url == cluster.url
+        client = httpx.AsyncClient(base_url=cluster.url, verify=trusting(own), trust_env=False)
+        async with client:
+            assert (await client.get("/v1/models")).status_code == 401
+            client.headers["authorization"] = f"Bearer {key}"
+            body = {"model": "demo", "prompt": "Hi", "max_tokens": 8}
+            answer = await client.post("/v1/completions", json=body)
+            assert answer.status_code == 200
+            assert (await client.get(f"/story/{answer.json()['id']}")).status_code == 200
+            other, _ = keys.add(access, "team-b", operator=False)
+            client.headers["authorization"] = f"Bearer {other}"
+            assert (await client.get(f"/story/{answer.json()['id']}")).status_code == 404
+            assert (await client.get(f"/explain/{answer.json()['id']}")).status_code == 404
 
 
 # --- routers and workers --------------------------------------------------------------------------
