@@ -28,6 +28,7 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     ROUTE_BLOCKED = "route_blocked"
     DUPLICATE_ID = "duplicate_id"
+    REQUEST_UNKNOWN = "request_unknown"
     QUEUE_FULL = "queue_full"
     TENANT_LIMIT = "tenant_limit"
     WORKER_FULL = "worker_full"
@@ -76,6 +77,7 @@ RULES: Mapping[Reason, Rule] = MappingProxyType(
         Reason.PERMISSION_DENIED: Rule(403, "PERMISSION_DENIED", "permission_error"),
         Reason.ROUTE_BLOCKED: Rule(403, "PERMISSION_DENIED", "permission_error"),
         Reason.DUPLICATE_ID: Rule(409, "ALREADY_EXISTS", _CALLER),
+        Reason.REQUEST_UNKNOWN: Rule(404, "NOT_FOUND", _CALLER),
         Reason.QUEUE_FULL: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),
         Reason.TENANT_LIMIT: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),
         Reason.WORKER_FULL: Rule(429, "RESOURCE_EXHAUSTED", _RATE, retryable=True),

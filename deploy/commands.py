@@ -280,6 +280,8 @@ def _show_page(url: str, ready: bool, page: dict[str, Any], *, as_json: bool) ->
         _write(json.dumps({"url": url, "ready": ready, **page}) + "\n")
         return
     _write(f"{url}: {'ready' if ready else 'not ready'}\n")
+    if address := page.get("grpc"):
+        _write(f"gRPC: {address}\n")
     Console().print(render(cells_of_page(page)))
     _write_scaling(page)
 

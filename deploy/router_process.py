@@ -38,7 +38,9 @@ from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
+from deploy.rpc import Rpc
 from deploy.spans import close_spans, span_sink
+from deploy.status_rows import member_row, router_row
 from deploy.targets import targets
 from engine import preflight
 from engine.environment import engine_environment
@@ -76,6 +78,7 @@ class RouterProcess:
         self._identity = Identity(RouterId(f"{router_id}-{os.getpid()}"), digest)
         self._dial = dialer(self._settings.tls)
         self._loop = LoopThread("router")
+        self._rpc = Rpc(self._settings)
         self._url: str | None = None
         self._error: Mapping[str, str] | None = None
         self._heart: Heart | None = None
@@ -146,7 +149,7 @@ class RouterProcess:
         self._loop.call(self._withdraw)
 
     def clients(self) -> int:
-        return 0 if self._doorway is None else self._doorway.clients
+        return self._rpc.running + (0 if self._doorway is None else self._doorway.clients)
 
     def leave(self) -> bool:
         if self._url is None or self._error is not None:
@@ -177,6 +180,7 @@ class RouterProcess:
         reached = reached_at(self._settings.cluster.bind_host, own_address)
         self._metrics_address = with_port(reached, self._own.port)
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
+        await self._rpc.open()
         self._http = await self._serve(app, sock)
         host, elsewhere = self._settings.router.host, self._settings.cluster.bind_host
         if spans_machines(elsewhere):
@@ -207,7 +211,9 @@ class RouterProcess:
             board=self._live_page(heart, metrics),
             targets=self._targets,
         )
-        return await build_http_app(front, args, self._settings, pages)
+        app = await build_http_app(front, args, self._settings, pages)
+        self._rpc.prepare(app, front, pages)
+        return app
 
     def _tracing(self) -> Tracing | None:
         settings = self._settings
@@ -269,8 +275,9 @@ class RouterProcess:
         members = () if self._view is None else self._view.members
         return {
             **heart,
-            "members": [_member(m) for m in members],
-            "routers": [_router(row) for row in self._routers],
+            "members": [member_row(m) for m in members],
+            "routers": [router_row(row) for row in self._routers],
+            "grpc": self._rpc.address,
             "scaling": None if self._scaling is None else asdict(self._scaling),
         }
 
@@ -285,6 +292,7 @@ class RouterProcess:
         if self._doorway is not None and not self._withdrawn:
             self._withdrawn = True
             self._loop.submit(self._doorway.close())
+            self._loop.submit(self._rpc.stop(self._settings.cluster.drain_timeout_s))
 
     async def _leave(self) -> None:
         """The controller has a successor take over and stops this one. If nobody does, it goes."""
@@ -301,8 +309,10 @@ class RouterProcess:
         self._error = error
 
     async def _stop(self, timeout_s: float) -> None:
+        ends = [self._rpc.stop(timeout_s)]
         if self._http is not None:
-            await self._http.stop(timeout_s)
+            ends.append(self._http.stop(timeout_s))
+        await asyncio.gather(*ends)
         if self._board is not None:
             await self._board.aclose()
         if self._own is not None:
@@ -318,30 +328,3 @@ def _fetched(door: str) -> socket.socket | None:
     except OSError as error:
         _log.warning("the predecessor's port is opened anew: %s", error)
         return None
-
-
-def _router(row: RouterRow) -> dict[str, Any]:
-    return {
-        "router_id": row.router_id,
-        "state": row.state.value,
-        "detail": row.detail,
-        "restarts": row.restarts,
-        "incarnation": row.restarts + 1,
-        "address": row.url,
-        "pid": row.pid,
-        "replaced": row.replaced,
-    }
-
-
-def _member(member: Any) -> dict[str, Any]:
-    return {
-        "worker_id": member.worker_id,
-        "role": member.role.value,
-        "state": member.state.value,
-        "detail": member.detail,
-        "restarts": member.restarts,
-        "incarnation": member.info.incarnation if member.info else None,
-        "address": member.info.address if member.info else None,
-        "pid": member.info.pid if member.info else None,
-        "engine_pid": member.info.engine_pid if member.info else None,
-    }

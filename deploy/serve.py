@@ -38,7 +38,7 @@ from cluster.specs import ActorSpec
 from deploy.model import resolved
 from deploy.opening import check_files, warnings
 from deploy.orders import LOOK_EVERY_S, Orders
-from deploy.port import hold, on_port
+from deploy.port import grpc_line, hold, hold_grpc, on_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
 from deploy.scale import obey as obey_scale
 from deploy.table import Screen
@@ -82,8 +82,9 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     earlier = home.read(settings.cluster.name)
     _refuse_second(earlier)
     # On a Ray that goes on, the routers of a killed controller go on as well.
-    with hold(settings, shared=earlier is not None and not earlier.ray_owned) as port:
-        settings = on_port(settings, port)
+    shared = earlier is not None and not earlier.ray_owned
+    with hold(settings, shared=shared) as port, hold_grpc(settings, shared=shared) as grpc:
+        settings = on_port(settings, port, grpc)
         remove_leftovers(home.path)
         found = real_classes(settings) if classes is None else classes
         launch = Launch(resolved(settings), found, home, Screen(), began_s)
@@ -256,6 +257,7 @@ class _Watcher:
             self._announced = True
             took_s = time.monotonic() - self._launch.began_s
             model = self._launch.classes.model
+            self._launch.screen.say(grpc_line(self._launch.settings, status.url))
             self._launch.screen.say(f"ready: {status.url}/v1 (model {model}) in {took_s:.1f} s")
 
 

@@ -10,6 +10,7 @@ DEFAULT_CLASS = "default"
 """The class of tenants that name none: what `slo` itself promises."""
 CLASSES_MAX = 15
 """Besides `default`: each class is a label value of several metrics."""
+_PORT_MAX = 65535
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -24,6 +25,14 @@ class RouterSettings(Section):
     )
     port: int = Field(
         8000, ge=0, le=65535, description="HTTP port. 0 = any free port, shown at start-up."
+    )
+    grpc: bool = Field(True, description="Whether the gRPC service baton.v1 is served beside HTTP.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="gRPC port. null = the one after router.port, and any free one where "
+        "router.port is 0. 0 = any free port, shown at start-up.",
     )
     max_inflight_requests: int = Field(
         1024, ge=1, description="Most requests inside one router; beyond it answers 429."
@@ -83,6 +92,24 @@ class RouterSettings(Section):
         strict=False,
         description="Web origins whose pages may call the API (CORS). Empty = none.",
     )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.grpc and self.grpc_port and self.grpc_port == self.port:
+            raise ValueError(
+                f"router.grpc_port is {self.grpc_port}; allowed: another port than router.port, or "
+                "router.grpc: false"
+            )
+        return self
+
+    @property
+    def grpc_port_wanted(self) -> int | None:
+        """Where gRPC is to listen; 0 = at any free port, None = nowhere."""
+        if not self.grpc:
+            return None
+        if self.grpc_port is not None:
+            return self.grpc_port
+        return self.port + 1 if 0 < self.port < _PORT_MAX else 0
 
 
 class SloClassSettings(Section):

@@ -18,7 +18,7 @@ from baton.settings import Settings
 from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.loop_thread import until
-from deploy.port import hold, on_port
+from deploy.port import hold, hold_grpc, on_port
 from router.listen import HttpServer, bind, serve
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(60)]
@@ -144,3 +144,19 @@ async def test_a_port_is_held_for_all_routers_and_for_nobody_else() -> None:
                 bind("127.0.0.1", port)
             hold(settings, shared=True).close()
     hold(settings).close()
+
+
+async def test_the_grpc_port_is_held_beside_it() -> None:
+    settings = Settings.model_validate({"router": {"port": 0}})
+    with hold(settings) as held, hold_grpc(settings) as grpc:
+        settings = on_port(settings, held, grpc)
+        router = settings.router
+        assert router.grpc_port not in (None, 0, router.port)
+        with pytest.raises(StartupError) as caught:
+            hold_grpc(settings)
+        assert "router.grpc_port" in caught.value.hint
+        hold_grpc(settings, shared=True).close()
+    off = settings.model_copy(update={"router": router.model_copy(update={"grpc": False})})
+    with hold(off) as held, hold_grpc(off) as none:
+        assert none is None
+        assert on_port(off, held, none).router == off.router

@@ -49,3 +49,25 @@ def test_policies_are_named() -> None:
     assert RouterSettings(policy="round_robin").policy == "round_robin"
     with pytest.raises(ValidationError):
         RouterSettings(policy="best")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, 8001),
+        ({"port": 9000}, 9001),
+        ({"port": 0}, 0),
+        ({"port": 65535}, 0),
+        ({"port": 9000, "grpc_port": 7}, 7),
+        ({"port": 9000, "grpc_port": 0}, 0),
+        ({"port": 9000, "grpc_port": 7, "grpc": False}, None),
+    ],
+)
+def test_where_grpc_listens(given: dict[str, object], wanted: int | None) -> None:
+    assert RouterSettings.model_validate(given).grpc_port_wanted == wanted
+
+
+def test_two_servers_do_not_share_a_port() -> None:
+    with pytest.raises(ValidationError, match=r"router\.grpc_port is 9000"):
+        RouterSettings(port=9000, grpc_port=9000)
+    assert RouterSettings(port=9000, grpc_port=9000, grpc=False).grpc_port_wanted is None

@@ -1,0 +1,60 @@
+"""Who makes a gRPC call: its metadata as the headers of HTTP, and its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from baton.errors import BatonError, Reason
+from baton.spans import TRACEPARENT
+from router.caller import Caller
+from router.caller_headers import PRIORITY_HEADER, TENANT_HEADER, caller_of
+from router.policy.tenants import Priority
+
+_READ = frozenset({"authorization", TENANT_HEADER, PRIORITY_HEADER, TRACEPARENT})
+_LEAST_S = 0.001
+
+LetIn = Callable[[Headers], bool]
+"""Whether the key in the headers, or that there is none, lets a call in."""
+
+
+def anybody(_headers: Headers) -> bool:
+    """Where no key is asked for."""
+    return True
+
+
+def caller_of_call(context: Any, let_in: LetIn = anybody) -> Caller:
+    """Who calls, and how long they wait: the call's own deadline counts, no header.
+
+    Raises BatonError for metadata that cannot be read and for callers who are not let in.
+    """
+    headers = _headers(context.invocation_metadata() or ())
+    if not let_in(headers):
+        raise BatonError(Reason.ROUTE_BLOCKED, "The key is missing or wrong.")
+    caller, left_s = caller_of(headers), context.time_remaining()
+    return caller if left_s is None else caller._replace(timeout_s=max(left_s, _LEAST_S))
+
+
+def lowered(caller: Caller, wanted: int) -> Caller:
+    """The same caller with the priority that a message names, which can only lower its own.
+
+    0 = none, 1 to 3 = low to high. Raises BatonError for other numbers.
+    """
+    if wanted == 0:
+        return caller
+    if not 0 < wanted <= len(Priority):
+        raise BatonError(
+            Reason.INVALID_REQUEST, f"There is no priority {wanted}.", param="priority"
+        )
+    return caller._replace(priority=min(caller.priority, Priority(wanted - 1)))
+
+
+def _headers(metadata: Any) -> Headers:
+    named = ((key, value) for key, value in metadata if key in _READ)
+    return Headers(raw=[(key.encode(), _raw(value)) for key, value in named])
+
+
+def _raw(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
