@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from baton.settings import Settings
+from baton.wire.credentials import server_credentials
 from cluster.addresses import reached_at, spans_machines, with_port
 from cluster.ray_nodes import own_address
 
@@ -48,12 +49,12 @@ class Rpc:
             return
         # Late: it imports vLLM.
         from router.rpc import Place, serve
-        from router.rpc_requests import Requests, key_check
+        from router.rpc_requests import Requests
 
         app, front, pages = self._parts
-        place = Place(router.host, port)
+        place = Place(router.host, port, server_credentials(self._settings.tls))
         requests = Requests(front, app.state)
-        self._server = await serve(requests, pages, router, place, key_check(app))
+        self._server = await serve(requests, pages, router, place, app.state.baton_access)
 
     async def stop(self, grace_s: float) -> None:
         """See `RpcServer.stop`."""

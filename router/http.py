@@ -183,7 +183,8 @@ async def build_http_app(
     guard_handlers(app.state)
     own = [*_own_routes(pages), *_live_page(settings, pages)]
     app.router.routes[:] = [*own, *_sorted_out(app.router.routes)]
-    _set_middleware(app, settings, pages, access_of(settings, args))
+    app.state.baton_access = access = access_of(settings, args)
+    _set_middleware(app, settings, pages, access)
     app.exception_handler(FrontError)(_answer_front_error)
     app.exception_handler(BatonError)(_answer_error)
     app.exception_handler(HTTPException)(_answer_http_exception)

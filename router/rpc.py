@@ -14,8 +14,8 @@ from grpc_reflection.v1alpha import reflection
 from baton.errors import StartupError, StartupFault
 from baton.settings.router import RouterSettings
 from baton.tasks import Tasks
+from router.access import OPEN, Access
 from router.http import Pages
-from router.rpc_caller import LetIn, anybody
 from router.rpc_calls import Bounds, Calls
 from router.rpc_health import Health
 from router.rpc_requests import Requests
@@ -76,14 +76,14 @@ async def serve(
     pages: Pages,
     settings: RouterSettings,
     place: Place,
-    let_in: LetIn = anybody,
+    access: Access = OPEN,
 ) -> RpcServer:
     """Serves in the running event loop; returns when calls are accepted.
 
     Raises StartupError PORT_TAKEN.
     """
     bounds = _bounds(settings)
-    calls = Calls(pages.knock, bounds, let_in)
+    calls = Calls(pages.knock, bounds, access)
     service = Service(requests, pages.story)
     health = Health(pages.ready, frozenset({"", NAME}))
     server = grpc.aio.server(options=_options(bounds))

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers
 
 from baton.errors import BatonError, Reason
 from baton.spans import TRACEPARENT
+from router.access import OPEN, Access
 from router.caller import Caller
 from router.caller_headers import PRIORITY_HEADER, TENANT_HEADER, caller_of
 from router.policy.tenants import Priority
 
-_READ = frozenset({"authorization", TENANT_HEADER, PRIORITY_HEADER, TRACEPARENT})
+_READ = frozenset({"authorization", "x-api-key", TENANT_HEADER, PRIORITY_HEADER, TRACEPARENT})
 _LEAST_S = 0.001
 
-LetIn = Callable[[Headers], bool]
-"""Whether the key in the headers, or that there is none, lets a call in."""
 
-
-def anybody(_headers: Headers) -> bool:
-    """Where no key is asked for."""
-    return True
-
-
-def caller_of_call(context: Any, let_in: LetIn = anybody) -> Caller:
+def caller_of_call(context: Any, access: Access = OPEN) -> Caller:
     """Who calls, and how long they wait: the call's own deadline counts, no header.
 
     Raises BatonError for metadata that cannot be read and for callers who are not let in.
     """
     headers = _headers(context.invocation_metadata() or ())
-    if not let_in(headers):
-        raise BatonError(Reason.ROUTE_BLOCKED, "The key is missing or wrong.")
-    caller, left_s = caller_of(headers), context.time_remaining()
+    caller, left_s = caller_of(headers, access), context.time_remaining()
     return caller if left_s is None else caller._replace(timeout_s=max(left_s, _LEAST_S))
 
 

@@ -18,11 +18,12 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from baton.errors import BatonError, Reason
+from router.access import OPEN, Access
 from router.caller import CALLER
 from router.caller_headers import Knock
 from router.exchange import EXCHANGE, Exchange
 from router.front import FrontError
-from router.rpc_caller import LetIn, anybody, caller_of_call
+from router.rpc_caller import caller_of_call
 from router.rpc_errors import code_of, trailers_of, words_of
 
 _log = logging.getLogger(__name__)
@@ -65,10 +66,10 @@ class Bounds:
 class Calls:
     """All calls of one service. Belongs to one event loop."""
 
-    def __init__(self, knock: Knock, bounds: Bounds, let_in: LetIn = anybody) -> None:
+    def __init__(self, knock: Knock, bounds: Bounds, access: Access = OPEN) -> None:
         self._knock = knock
         self._bounds = bounds
-        self._let_in = let_in
+        self._access = access
         self._running: set[asyncio.Task[Any]] = set()
         self._cut = False
 
@@ -125,7 +126,7 @@ class Calls:
                 "The router has too many calls.",
                 retry_after_s=self._bounds.retry_after_s,
             )
-        caller = caller_of_call(context, self._let_in)
+        caller = caller_of_call(context, self._access)
         with ExitStack() as stack:
             if method.knocks:
                 caller = caller._replace(door_pass=stack.enter_context(self._knock(caller)))

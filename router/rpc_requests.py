@@ -7,18 +7,16 @@ relies on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 from baton_client.v1 import service_pb2 as pb
 from pydantic import ValidationError
-from starlette.datastructures import Headers
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve import create_error_response
-from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.sampling_params import StructuredOutputsParams
@@ -141,14 +139,6 @@ class Requests:
             default_template_kwargs=tokenize.default_chat_template_kwargs,
         )
         return found
-
-
-def key_check(app: Any) -> Callable[[Headers], bool]:
-    """The check of the keys that vLLM's server was given (VLLM_API_KEY); true where there are
-    none. `app` is vLLM's, before or after it has begun to serve."""
-    checks = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
-    guards = [AuthenticationMiddleware(app, *m.args, **m.kwargs) for m in checks]
-    return lambda headers: all(guard.verify_token(headers) for guard in guards)
 
 
 # --- from messages to vLLM's models ---------------------------------------------------------------

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[!-~]{1,128}")
 class Service:
     """Belongs to one event loop. `story` tells the life of a request, None where it is unknown."""
 
-    def __init__(self, requests: Requests, story: Callable[[str], str | None]) -> None:
+    def __init__(self, requests: Requests, story: Callable[[str, str | None], str | None]) -> None:
         self._requests = requests
         self._story = story
         self._names: set[str] = set()
@@ -80,7 +80,7 @@ class Service:
     async def get_story(self, call: Call[pb.GetStoryRequest]) -> None:
         """Writes the life of a request."""
         name = _checked_name(call.request.request_id)
-        text = self._story(name)
+        text = self._story(name, CALLER.get().sees)
         if text is None:
             raise BatonError(
                 Reason.REQUEST_UNKNOWN,

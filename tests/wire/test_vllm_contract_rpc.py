@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from starlette.datastructures import Headers
-from starlette.middleware import Middleware
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve import create_error_response
@@ -24,7 +21,7 @@ from vllm.v1.engine import FinishReason
 
 from baton.errors import Reason
 from router.rpc_answers import _ENDS
-from router.rpc_requests import _OPTIONAL, _STRUCTURES, _refusal, key_check
+from router.rpc_requests import _OPTIONAL, _STRUCTURES, _refusal
 
 pytestmark = pytest.mark.wire
 
@@ -125,12 +122,3 @@ def test_errors_of_clients(error: Exception, reason: Reason):
 
 def test_errors_of_the_server_are_not_the_clients():
     assert _refusal(RuntimeError("x")) is None
-
-
-def test_keys():
-    app = SimpleNamespace(user_middleware=[Middleware(AuthenticationMiddleware, tokens=["right"])])
-    check = key_check(app)
-    assert check(Headers({"authorization": "Bearer right"}))
-    assert not check(Headers({"authorization": "Bearer wrong"}))
-    assert not check(Headers({}))
-    assert key_check(SimpleNamespace(user_middleware=[]))(Headers({}))

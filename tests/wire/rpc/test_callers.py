@@ -7,7 +7,9 @@ import asyncio
 import grpc
 import pytest
 
+from baton.settings.access import AccessSettings
 from baton.settings.model import Settings
+from router.access import Access
 from router.policy.tenants import Priority
 from router.rpc import Place, serve
 from tests.wire.http.support import until
@@ -129,14 +131,14 @@ async def test_a_wrong_key_is_refused_unread(house: House):
         house.pages,
         Settings().router,
         Place("127.0.0.1", 0),
-        lambda headers: headers.get("authorization") == "Bearer right",
+        Access(AccessSettings(), ["right"]),
     )
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             method = channel.unary_stream("/baton.v1.Baton/Generate")
             raw = asked().SerializeToString()
             found = await refused(method(raw, metadata=[("authorization", "Bearer wrong")]))
-            assert found.code is grpc.StatusCode.PERMISSION_DENIED
+            assert found.code is grpc.StatusCode.UNAUTHENTICATED
             assert not house.heart.callers
             async for _ in method(raw, metadata=[("authorization", "Bearer right")]):
                 pass
