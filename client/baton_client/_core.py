@@ -1,0 +1,209 @@
+"""What the two clients share: their options, the calls that have one answer, reading a stream."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+
+import grpc
+from google.protobuf.message import Message as ProtoMessage
+
+from baton_client.answers import (
+    Answer,
+    Completion,
+    Embeddings,
+    Model,
+    Piece,
+    TokenCount,
+    usage,
+    vectors,
+)
+from baton_client.connection import TlsOptions, connect
+from baton_client.errors import (
+    BatonError,
+    DuplicateRequestError,
+    RequestCancelledError,
+    from_rpc,
+)
+from baton_client.prompts import Ask, Prompt, prompt_message
+from baton_client.retries import Attempts, Budget, Retries
+from baton_client.v1 import service_pb2 as pb
+
+T = TypeVar("T")
+Headers = tuple[tuple[str, str], ...]
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `Client` and `AsyncClient` take besides the routers.
+
+    api_key: sent as `authorization: Bearer`; over plaintext only to this machine.
+    tenant: whom the requests count for, where the key does not say.
+    tls: how to encrypt; None = not at all.
+    plaintext_key_ok: send the key unencrypted to other machines too, on a trusted network.
+    model: which model to ask; "" = the one that is served.
+    timeout_s: seconds for a whole call, retries included; None = for ever. Default 600.
+    retries: how failed calls are made again; None = never.
+    """
+
+    api_key: str | None
+    tenant: str | None
+    tls: TlsOptions | None
+    plaintext_key_ok: bool
+    model: str
+    timeout_s: float | None
+    retries: Retries | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """The options with their defaults."""
+
+    api_key: str | None = None
+    tenant: str | None = None
+    tls: TlsOptions | None = None
+    plaintext_key_ok: bool = False
+    model: str = ""
+    timeout_s: float | None = 600.0
+    retries: Retries | None = field(default_factory=Retries)
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Generic[T]):
+    """A call with one answer: its method, its request, and how the reply is read."""
+
+    method: Literal["Embed", "CountTokens", "ListModels", "GetStory"]
+    request: ProtoMessage
+    read: Callable[[Any], T]
+
+
+class Core:
+    """The checked options of a client, and what follows from them without a channel."""
+
+    def __init__(self, routers: str | Sequence[str], options: ClientOptions) -> None:
+        settings = _Settings(**options)
+        key = None if settings.api_key is None else f"Bearer {settings.api_key}"
+        headers = {"authorization": key, "x-baton-tenant": settings.tenant}
+        exposed_ok = settings.plaintext_key_ok
+        self.connection = connect(routers, settings.tls, headers, plaintext_key_ok=exposed_ok)
+        self.model = settings.model
+        self._timeout_s = settings.timeout_s
+        self._budget = Budget(settings.retries or Retries(attempts=1))
+
+    def attempts(self, timeout_s: float | None) -> Attempts:
+        """The attempts at a call; `timeout_s` None = the client's, infinite = no deadline."""
+        seconds = self._timeout_s if timeout_s is None else timeout_s
+        return Attempts(self._budget, None if seconds == math.inf else seconds)
+
+    def count_tokens(self, prompt: Prompt, model: str, ids: bool) -> Unary[TokenCount]:
+        """The call that counts a prompt's tokens."""
+        request = pb.CountTokensRequest(model=model or self.model, return_token_ids=ids)
+        request.prompt.CopyFrom(prompt_message(prompt))
+
+        def read(reply: pb.CountTokensResponse) -> TokenCount:
+            return TokenCount(reply.tokens, tuple(reply.token_ids), reply.max_model_len_tokens)
+
+        return Unary("CountTokens", request, read)
+
+    def embed(self, texts: str | Sequence[str], model: str) -> Unary[Embeddings]:
+        """The call that embeds texts."""
+        listed = [texts] if isinstance(texts, str) else texts
+        request = pb.EmbedRequest(model=model or self.model, texts=listed)
+
+        def read(reply: pb.EmbedResponse) -> Embeddings:
+            return Embeddings(vectors(reply.embeddings), usage(reply.usage))
+
+        return Unary("Embed", request, read)
+
+    def models(self) -> Unary[list[Model]]:
+        """The call that lists what is served."""
+
+        def read(reply: pb.ListModelsResponse) -> list[Model]:
+            return [
+                Model(m.name, m.max_model_len_tokens, m.can_generate, m.can_embed)
+                for m in reply.models
+            ]
+
+        return Unary("ListModels", pb.ListModelsRequest(), read)
+
+    def story(self, request_id: str) -> Unary[str]:
+        """The call that tells what became of a request."""
+
+        def read(reply: pb.GetStoryResponse) -> str:
+            return reply.text
+
+        return Unary("GetStory", pb.GetStoryRequest(request_id=request_id), read)
+
+
+class Reading:
+    """One streamed answer, whoever reads the messages: its pieces, attempts and end."""
+
+    def __init__(self, core: Core, ask: Ask, done: Callable[[Completion], None] | None) -> None:
+        self._ask = ask
+        self._done = done
+        self._headers: Headers = core.connection.metadata + ask.metadata
+        self._answer = Answer(time.monotonic(), ask.request.sampling.n or 1)
+        self._attempts = core.attempts(ask.timeout_s)
+        self.pieces: deque[Piece] = deque()
+        self.completion: Completion | None = None
+        self.error: BatonError | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._attempts.failures + 1
+
+    def call_arguments(self) -> dict[str, Any]:
+        """What the next attempt is called with."""
+        request = self._ask.attempt()
+        self._answer.request_id = request.request_id
+        timeout_s = self._attempts.left_s()
+        return {"request": request, "timeout": timeout_s, "metadata": self._headers}
+
+    def took(self, message: pb.GenerateResponse) -> None:
+        """Take a message."""
+        self.pieces.extend(self._answer.add(message, time.monotonic()))
+
+    def ended(self) -> None:
+        """Take the end of the call. Raises ServerError where the answer is not whole."""
+        try:
+            self.completion = self._answer.whole(time.monotonic(), self.attempt)
+        except BatonError as error:
+            self.error = error
+            raise
+        self._attempts.succeeded()
+        if self._done is not None:
+            self._done(self.completion)
+
+    def failed(self, rpc_error: grpc.RpcError) -> float:
+        """Take a failure: the seconds to wait before the next attempt, or the typed error."""
+        error = from_rpc(rpc_error, self._answer.request_id)
+        # What is in the way is this very request, on its way out.
+        if isinstance(error, DuplicateRequestError) and self._attempts.failures:
+            error.retryable = True
+        if self._answer.begun:
+            error.retryable = False
+        try:
+            return self._attempts.pause_s(error)
+        except BatonError:
+            self.error = error
+            raise
+
+    def left(self) -> None:
+        """Note that the caller went before the end."""
+        if self.completion is None and self.error is None:
+            request_id = self._answer.request_id
+            self.error = RequestCancelledError("left before the end", request_id=request_id)
+
+    def next_piece(self) -> Piece | None:
+        """A piece that has arrived. Raises the error that ended the stream."""
+        if self.pieces:
+            return self.pieces.popleft()
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def so_far(self) -> Completion:
+        """What has arrived."""
+        return self.completion or self._answer.so_far(time.monotonic(), self.attempt)

@@ -1,0 +1,289 @@
+"""A Baton cluster for tests: a real gRPC server without a model, on this machine.
+
+with FakeBaton() as fake, Client(fake.address) as client:
+    fake.answer("Hello", " there")
+    assert client.generate("Hi").text == "Hello there"
+    assert fake.requests[0].prompt.text == "Hi"
+
+With pytest:
+
+@pytest.fixture
+def fake():
+    with FakeBaton() as fake:
+        yield fake
+"""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Self, TypeAlias
+
+import grpc
+
+from baton_client import _status
+from baton_client.answers import FinishReason
+from baton_client.errors import BatonError, NotFoundError, UnauthenticatedError
+from baton_client.v1 import service_pb2 as pb
+from baton_client.v1 import service_pb2_grpc as pb_grpc
+
+Context: TypeAlias = grpc.ServicerContext
+Method: TypeAlias = Literal["Generate", "Embed", "CountTokens", "ListModels", "GetStory"]
+MODEL = "fake-model"
+MAX_MODEL_LEN_TOKENS = 4096
+# grpc.health.v1.HealthCheckResponse with its one field: 1 = SERVING, 2 = NOT_SERVING.
+_HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one call does: pieces, each after a delay, and then an end or an error."""
+
+    pieces: tuple[str, ...] | None = None
+    delay_s: float = 0.0
+    finish_reason: FinishReason = FinishReason.STOP
+    error: BatonError | None = None
+
+
+class FakeBaton:
+    """Answers each prompt with its own words, unless told what to answer or how to fail.
+
+    `address` is where to listen ("127.0.0.1:0" = any free port, or "unix:PATH"), and once it runs
+    where it does. With an `api_key` all others are refused. `requests` and `metadata` are what
+    `generate` and `stream` have sent, oldest first; `cancelled` counts the answers that were left
+    early. A piece counts as one token.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self.address = address
+        self.requests: list[pb.GenerateRequest] = []
+        self.metadata: list[Mapping[str, str | bytes]] = []
+        self.cancelled = 0
+        self.calls: dict[str, int] = defaultdict(int)
+        self._api_key = api_key
+        self._credentials = credentials
+        self._scripts: dict[str, deque[Script]] = defaultdict(deque)
+        self._changed = threading.Condition()
+        self._serving = self._running = True
+
+    def answer(
+        self,
+        *pieces: str,
+        delay_s: float = 0.0,
+        finish_reason: FinishReason = FinishReason.STOP,
+        error: BatonError | None = None,
+    ) -> None:
+        """Answer the next prompt that has no answer yet with these pieces.
+
+        `delay_s` passes before each piece; with an `error` the answer breaks off with it.
+        """
+        self._scripts["Generate"].append(Script(pieces, delay_s, finish_reason, error))
+
+    def fail(self, error: BatonError, *, method: Method = "Generate") -> None:
+        """Let the next call fail.
+
+        fake.fail(OverloadedError("full", reason="queue_full", retry_after_s=0.1))
+        """
+        self._scripts[method].append(Script(error=error))
+
+    @property
+    def serving(self) -> bool:
+        """What the health service says. Calls are answered all the same."""
+        return self._serving
+
+    @serving.setter
+    def serving(self, serving: bool) -> None:
+        with self._changed:
+            self._serving = serving
+            self._changed.notify_all()
+
+    def start(self) -> Self:
+        """Begin to listen."""
+        self._server = grpc.server(ThreadPoolExecutor(128))
+        pb_grpc.add_BatonServicer_to_server(_Servicer(self), self._server)
+        self._server.add_generic_rpc_handlers((self._health(),))
+        if self._credentials is None:
+            port = self._server.add_insecure_port(self.address)
+        else:
+            port = self._server.add_secure_port(self.address, self._credentials)
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Break off all calls and stop listening."""
+        with self._changed:
+            self._running = False
+            self._changed.notify_all()
+        self._server.stop(None).wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def begin(self, method: Method, context: Context) -> Script:
+        """Count a call, check its key, and say what becomes of it."""
+        self.calls[method] += 1
+        sent = dict(context.invocation_metadata())
+        if method == "Generate":
+            self.metadata.append(sent)
+        if self._api_key not in (None, str(sent.get("authorization", "")).removeprefix("Bearer ")):
+            abort(context, UnauthenticatedError("wrong API key"))
+        script = self._scripts[method].popleft() if self._scripts[method] else Script()
+        if script.error is not None and not script.pieces:
+            abort(context, script.error)
+        return script
+
+    def wait(self, context: Context, seconds: float) -> bool:
+        """Let time pass; False where the caller or the server left meanwhile."""
+        context.add_callback(self._wake)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lives(context), seconds)
+        return self._lives(context)
+
+    def _lives(self, context: Context) -> bool:
+        return self._running and context.is_active()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _health(self) -> "grpc.GenericRpcHandler[bytes, bytes]":
+        check = grpc.unary_unary_rpc_method_handler(
+            lambda _request, _context: _HEALTH[self._serving]
+        )
+        watch = grpc.unary_stream_rpc_method_handler(self._watch)
+        methods = {"Check": check, "Watch": watch}
+        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
+
+    def _watch(self, _request: bytes, context: Context) -> Iterator[bytes]:
+        context.add_callback(self._wake)
+        said = None
+        while self._lives(context):
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: said is not self._serving or not self._lives(context)
+                )
+                said = self._serving
+            yield _HEALTH[said]
+
+
+def abort(context: Context, error: BatonError) -> NoReturn:
+    """End a call with an error, as a router does."""
+    metadata = {} if error.param is None else {"param": error.param}
+    details = _status.Details(error.reason, metadata, error.retry_after_s)
+    data = _status.encode(error.status.value[0], error.message, details)
+    context.set_trailing_metadata(((_status.KEY, data),))
+    context.abort(error.status, error.message)
+
+
+class _Servicer(pb_grpc.BatonServicer):
+    """The methods of the service."""
+
+    def __init__(self, fake: FakeBaton) -> None:
+        self._fake = fake
+        self._stories: dict[str, str] = {}
+
+    def Generate(self, request: pb.GenerateRequest, context: Any) -> Iterator[pb.GenerateResponse]:
+        """Send the pieces of the script, or the prompt's own words."""
+        self._fake.requests.append(request)
+        script = self._fake.begin("Generate", context)
+        self._stories[request.request_id] = f"0.000 s  arrived {request.request_id}\n"
+        pieces, reason = _cut(request, script)
+        for place, text in enumerate(pieces):
+            if not self._fake.wait(context, script.delay_s):
+                self._fake.cancelled += 1
+                return
+            last = place == len(pieces) - 1 and script.error is None
+            yield _response(request, place, text, reason if last else pb.FINISH_REASON_UNSPECIFIED)
+        if script.error is not None:
+            abort(context, script.error)
+        yield _last(request, len(pieces))
+
+    def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+        """A vector of the text's length."""
+        self._fake.begin("Embed", context)
+        embeddings = [pb.Embedding(values=[float(len(text)), 1.0]) for text in request.texts]
+        return pb.EmbedResponse(embeddings=embeddings)
+
+    def CountTokens(self, request: pb.CountTokensRequest, context: Any) -> pb.CountTokensResponse:
+        """Count words, or the ids that were given."""
+        self._fake.begin("CountTokens", context)
+        tokens = len(_words(request.prompt))
+        ids = range(tokens if request.return_token_ids else 0)
+        length = MAX_MODEL_LEN_TOKENS
+        return pb.CountTokensResponse(tokens=tokens, token_ids=ids, max_model_len_tokens=length)
+
+    def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        """The one model there is."""
+        self._fake.begin("ListModels", context)
+        length = MAX_MODEL_LEN_TOKENS
+        model = pb.Model(name=MODEL, max_model_len_tokens=length, can_generate=True, can_embed=True)
+        return pb.ListModelsResponse(models=[model])
+
+    def GetStory(self, request: pb.GetStoryRequest, context: Any) -> pb.GetStoryResponse:
+        """A line of each request there was."""
+        self._fake.begin("GetStory", context)
+        if (text := self._stories.get(request.request_id)) is None:
+            abort(context, NotFoundError(f"no request {request.request_id!r}"))
+        return pb.GetStoryResponse(text=text)
+
+
+def _words(prompt: pb.Prompt) -> list[str]:
+    """The last text of a prompt in words that join to it, or its ids."""
+    if prompt.WhichOneof("kind") == "token_ids":
+        return [f" {token}" for token in prompt.token_ids.ids]
+    messages = prompt.conversation.messages
+    words = (messages[-1].content if messages else prompt.text).split(" ")
+    return [words[0], *(f" {word}" for word in words[1:])]
+
+
+def _cut(
+    request: pb.GenerateRequest, script: Script
+) -> "tuple[list[str], pb.FinishReason.ValueType]":
+    """The pieces of an answer within `max_tokens`, and why it ends."""
+    pieces = list(script.pieces or _words(request.prompt))
+    sampling = request.sampling
+    if sampling.HasField("max_tokens") and sampling.max_tokens < len(pieces):
+        return pieces[: sampling.max_tokens], pb.FINISH_REASON_LENGTH
+    return pieces, pb.FinishReason.Value(f"FINISH_REASON_{script.finish_reason.name}")
+
+
+def _response(
+    request: pb.GenerateRequest, place: int, text: str, reason: "pb.FinishReason.ValueType"
+) -> pb.GenerateResponse:
+    """One message: the same piece for each choice."""
+    chosen = pb.TokenLogprobs(chosen=pb.TokenLogprob(token_id=place, text=text))
+    deltas = [
+        pb.Delta(
+            index=index,
+            text=text,
+            tokens=1,
+            token_ids=[place] if request.return_token_ids else [],
+            logprobs=[chosen] if request.sampling.HasField("logprobs") else [],
+            finish_reason=reason,
+        )
+        for index in range(request.sampling.n or 1)
+    ]
+    if place > 0:
+        return pb.GenerateResponse(deltas=deltas)
+    return pb.GenerateResponse(request_id=request.request_id, model=MODEL, deltas=deltas)
+
+
+def _last(request: pb.GenerateRequest, pieces: int) -> pb.GenerateResponse:
+    """The message that ends a call."""
+    tokens = pieces * (request.sampling.n or 1)
+    usage = pb.Usage(prompt_tokens=len(_words(request.prompt)), completion_tokens=tokens)
+    parts = [f.name for f in pb.Timing.DESCRIPTOR.fields if f.name != "ttft_s"]
+    timing = pb.Timing(ttft_s=0.001 * len(parts), **dict.fromkeys(parts, 0.001))
+    return pb.GenerateResponse(usage=usage, timing=timing)
