@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TextIO
 
 from baton_client.answers import Completion
@@ -129,7 +129,8 @@ def run(open_stream: Callable[[Prompt], "Stream"], batch: Batch) -> list[Result]
 
     with ThreadPoolExecutor(len(batch.workers)) as pool:
         try:
-            for worker in [pool.submit(work) for _ in batch.workers]:
+            done, _ = wait([pool.submit(work) for _ in batch.workers], None, FIRST_EXCEPTION)
+            for worker in done:
                 worker.result()
         finally:
             batch.stopped = True

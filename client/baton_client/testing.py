@@ -144,6 +144,10 @@ class FakeBaton:
             abort(context, script.error)
         return script
 
+    def ended(self, *, whole: bool) -> None:
+        """Note the end of an answer."""
+        self.cancelled += not whole
+
     def wait(self, context: Context, seconds: float) -> bool:
         """Let time pass; False where the caller or the server left meanwhile."""
         context.add_callback(self._wake)
@@ -170,12 +174,12 @@ class FakeBaton:
         context.add_callback(self._wake)
         said = None
         while self._lives(context):
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: said is not self._serving or not self._lives(context)
-                )
+            if said is not self._serving:
                 said = self._serving
-            yield _HEALTH[said]
+                yield _HEALTH[said]
+            with self._changed:
+                if said is self._serving and self._lives(context):
+                    self._changed.wait()
 
 
 def abort(context: Context, error: BatonError) -> NoReturn:
@@ -199,13 +203,15 @@ class _Servicer(pb_grpc.BatonServicer):
         self._fake.requests.append(request)
         script = self._fake.begin("Generate", context)
         self._stories[request.request_id] = f"0.000 s  arrived {request.request_id}\n"
+        sent = threading.Event()
+        context.add_callback(lambda: self._fake.ended(whole=sent.is_set()))
         pieces, reason = _cut(request, script)
         for place, text in enumerate(pieces):
             if not self._fake.wait(context, script.delay_s):
-                self._fake.cancelled += 1
                 return
             last = place == len(pieces) - 1 and script.error is None
             yield _response(request, place, text, reason if last else pb.FINISH_REASON_UNSPECIFIED)
+        sent.set()
         if script.error is not None:
             abort(context, script.error)
         yield _last(request, len(pieces))
