@@ -25,6 +25,7 @@ import grpc
 from baton_client import _status
 from baton_client.answers import FinishReason
 from baton_client.errors import BatonError, NotFoundError, UnauthenticatedError
+from baton_client.prompts import new_id
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
@@ -200,6 +201,7 @@ class _Servicer(pb_grpc.BatonServicer):
 
     def Generate(self, request: pb.GenerateRequest, context: Any) -> Iterator[pb.GenerateResponse]:
         """Send the pieces of the script, or the prompt's own words."""
+        request.request_id = request.request_id or new_id()
         self._fake.requests.append(request)
         script = self._fake.begin("Generate", context)
         self._stories[request.request_id] = f"0.000 s  arrived {request.request_id}\n"

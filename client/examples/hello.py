@@ -13,5 +13,5 @@ with Client(ROUTER) as client:
     if answer.timing is not None:
         split = answer.timing
         print(
-            f"-- first token after {split.ttft_s:.3f} s, of it {split.prefill_compute_s:.3f} s prefill"
+            f"-- {split.ttft_s:.3f} s to the first token, prefill {split.prefill_compute_s:.3f} s"
         )

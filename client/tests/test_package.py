@@ -55,7 +55,8 @@ def test_the_readme_shows_programs_that_run(fake: FakeBaton) -> None:
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(programs) >= 6
     opening = "from baton_client import Client\nclient = Client(ROUTER)\nprompts = ['a', 'b']\n"
-    local = re.sub(r'(?<=Client\()"localhost:50051"', "ROUTER", "\n".join([opening, *programs]))
+    whole = "".join(opening + program for program in programs)
+    local = re.sub(r'(?<=Client\()"localhost:50051"', "ROUTER", whole)
     ended = run("-c", f"ROUTER = {fake.address!r}\n{local}")
     assert ended.returncode == 0, ended.stderr
 
