@@ -71,11 +71,15 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True)
 class Unary(Generic[T]):
-    """A call with one answer: its method, its request, and how the reply is read."""
+    """A call with one answer: its method, its request, and how the reply is read.
+
+    `elsewhere` is how many more routers may know what one of them does not.
+    """
 
     method: Literal["Embed", "CountTokens", "ListModels", "GetStory"]
     request: ProtoMessage
     read: Callable[[Any], T]
+    elsewhere: int = 0
 
 
 class Core:
@@ -91,10 +95,10 @@ class Core:
         self._timeout_s = settings.timeout_s
         self._budget = Budget(settings.retries or Retries(attempts=1))
 
-    def attempts(self, timeout_s: float | None) -> Attempts:
+    def attempts(self, timeout_s: float | None, elsewhere: int = 0) -> Attempts:
         """The attempts at a call; `timeout_s` None = the client's, infinite = no deadline."""
         seconds = self._timeout_s if timeout_s is None else timeout_s
-        return Attempts(self._budget, None if seconds == math.inf else seconds)
+        return Attempts(self._budget, None if seconds == math.inf else seconds, elsewhere)
 
     def count_tokens(self, prompt: Prompt, model: str, ids: bool) -> Unary[TokenCount]:
         """The call that counts a prompt's tokens."""
@@ -133,7 +137,8 @@ class Core:
         def read(reply: pb.GetStoryResponse) -> str:
             return reply.text
 
-        return Unary("GetStory", pb.GetStoryRequest(request_id=request_id), read)
+        request, others = pb.GetStoryRequest(request_id=request_id), len(self.connection.hosts) - 1
+        return Unary("GetStory", request, read, elsewhere=others)
 
 
 class Reading:

@@ -256,7 +256,8 @@ class AsyncClient:
         return channel
 
     async def _ask(self, call: Unary[T], timeout_s: float | None) -> T:
-        attempts, method = self.core.attempts(timeout_s), getattr(self._stub, call.method)
+        attempts = self.core.attempts(timeout_s, call.elsewhere)
+        method = getattr(self._stub, call.method)
         while True:
             headers, left_s = self.core.connection.metadata, attempts.left_s()
             try:

@@ -231,7 +231,11 @@ class Client:
         return self._ask(self.core.models(), timeout_s)
 
     def story(self, request_id: str, *, timeout_s: float | None = None) -> str:
-        """What became of a request, one line per event. Raises NotFoundError once forgotten."""
+        """What became of a request, one line per event. Raises NotFoundError once forgotten.
+
+        Only the router that took the request knows it: where a list of routers was given, each is
+        asked in turn.
+        """
         return self._ask(self.core.story(request_id), timeout_s)
 
     def session(
@@ -279,7 +283,8 @@ class Client:
         return channel
 
     def _ask(self, call: Unary[T], timeout_s: float | None) -> T:
-        attempts, method = self.core.attempts(timeout_s), getattr(self._stub, call.method)
+        attempts = self.core.attempts(timeout_s, call.elsewhere)
+        method = getattr(self._stub, call.method)
         while True:
             headers, left_s = self.core.connection.metadata, attempts.left_s()
             try:

@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from baton_client.errors import BatonError
+from baton_client.errors import BatonError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,14 @@ class Budget:
 
 
 class Attempts:
-    """The attempts at one call. `timeout_s` spans all of them; None = no deadline."""
+    """The attempts at one call. `timeout_s` spans all of them; None = no deadline.
 
-    def __init__(self, budget: Budget, timeout_s: float | None) -> None:
+    `elsewhere` is how many more routers may know what one of them does not.
+    """
+
+    def __init__(self, budget: Budget, timeout_s: float | None, elsewhere: int = 0) -> None:
         self._budget = budget
+        self._elsewhere = elsewhere
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.failures = 0
 
@@ -76,6 +80,9 @@ class Attempts:
 
     def pause_s(self, error: BatonError) -> float:
         """Seconds to wait before the next attempt; raises the error where there is none."""
+        if isinstance(error, NotFoundError) and self._elsewhere > 0:
+            self._elsewhere -= 1
+            return 0.0
         self.failures += 1
         if not error.retryable:
             raise error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from baton_client import FinishReason, ServerError, Usage
+from baton_client._core import Core, Reading
 from baton_client.answers import Answer
+from baton_client.prompts import generate_ask
 from baton_client.v1 import service_pb2 as pb
 
 STOP = pb.FINISH_REASON_STOP
@@ -58,6 +60,13 @@ def test_the_split_is_read_by_name() -> None:
 def test_every_finish_reason_of_the_service_is_known() -> None:
     known = set(pb.FinishReason.keys()) - {"FINISH_REASON_UNSPECIFIED"}
     assert known == {f"FINISH_REASON_{r.name}" for r in FinishReason if r != "other"}
+
+
+def test_so_many_choices_are_waited_for_as_were_asked_for() -> None:
+    reading = Reading(Core("localhost:1", {}), generate_ask("p", {"n": 2}), None)
+    reading.took(message(pb.Delta(text="a", finish_reason=STOP)))
+    with pytest.raises(ServerError):
+        reading.ended()
 
 
 def test_an_unknown_finish_reason_ends_a_choice_all_the_same() -> None:

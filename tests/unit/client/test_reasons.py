@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grpc
 import pytest
-
-from baton.errors import RULES, Reason
 from baton_client import BatonError, InvalidRequestError, ServerError, _status
 from baton_client.errors import from_rpc
+
+from baton.errors import RULES, Reason
 
 
 class Failed(grpc.RpcError):
