@@ -65,8 +65,10 @@ class Connection:
 
     def options(self, *, sticky: bool = False) -> list[tuple[str, Any]]:
         """Channel options; a sticky channel keeps to one router while it is connected."""
+        # A single router is asked whatever its health: its own answer says why it refuses.
+        pooled = self.may_be_several and not sticky
         options: list[tuple[str, Any]] = [
-            ("grpc.service_config", json.dumps(_STICKY if sticky else _POOL)),
+            ("grpc.service_config", json.dumps(_POOL if pooled else _STICKY)),
             ("grpc.primary_user_agent", "baton-client"),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.initial_reconnect_backoff_ms", 200),

@@ -66,6 +66,8 @@ def test_half_a_pair_of_files_is_an_error() -> None:
 def test_the_pool_checks_health() -> None:
     pool = json.loads(dict(to(SEVERAL).options())["grpc.service_config"])
     assert pool["healthCheckConfig"] == {"serviceName": "baton.v1.Baton"}
+    alone = json.loads(dict(to("10.0.0.1:1").options())["grpc.service_config"])
+    assert "healthCheckConfig" not in alone
 
 
 def test_an_unknown_option_is_an_error() -> None:

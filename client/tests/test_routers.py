@@ -77,6 +77,23 @@ def test_one_that_never_served_is_not_asked(pair: Pair, client: Client) -> None:
     assert counts(pair) == [0, 10]
 
 
+def test_a_single_router_says_itself_why_it_refuses(pair: Pair) -> None:
+    pair[0].serving = False
+    pair[0].fail(UnavailableError("no worker yet", reason="starting"))
+    with Client(pair[0].address, retries=None) as alone:
+        with pytest.raises(UnavailableError, match="starting"):
+            alone.generate("a")
+        assert alone.generate("a").text == "a"
+
+
+def test_where_none_serves_calls_fail_and_are_tried_again(pair: Pair, client: Client) -> None:
+    for fake in pair:
+        fake.serving = False
+    with pytest.raises(UnavailableError):
+        client.models()
+    assert counts(pair) == [0, 0]
+
+
 def test_a_router_that_dies_loses_its_streams_and_nothing_else(pair: Pair, client: Client) -> None:
     until(lambda: reaches_both(pair, client))
     for _ in range(2):
