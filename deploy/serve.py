@@ -74,19 +74,17 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     `classes` replaces the real workers and routers, which need vLLM.
     """
     began_s = time.monotonic()
-    log = settings.log
-    configure_logging(log.level, log.format, per_second=log.per_second)
+    configure_logging(settings.log.level, settings.log.format, per_second=settings.log.per_second)
     check_files(settings)
     home = run_dir(settings.cluster.run_dir)
     home.prepare()
-    earlier = home.read(settings.cluster.name)
-    _refuse_second(earlier)
+    _refuse_second(earlier := home.read(settings.cluster.name))
     # On a Ray that goes on, the routers of a killed controller go on as well.
     shared = earlier is not None and not earlier.ray_owned
     with hold(settings, shared=shared) as port, hold_grpc(settings, shared=shared) as grpc:
         settings = on_port(settings, port, grpc)
         remove_leftovers(home.path)
-        found = real_classes(settings) if classes is None else classes
+        found = classes or real_classes(settings)
         launch = Launch(resolved(settings), found, home, Screen(), began_s)
         launch.screen.say(f"starting {found.model} on {found.device}")
         for line in warnings(launch.settings):

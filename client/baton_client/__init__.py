@@ -2,7 +2,7 @@
 
 from baton_client import Client
 
-with Client("localhost:50051") as client:
+with Client("localhost:8001") as client:
     print(client.generate("Once upon a time", max_tokens=50))
 """
 

@@ -148,7 +148,7 @@ class AsyncSession(History):
 class AsyncClient:
     """Asks a Baton cluster; `Client` says what its arguments are.
 
-    async with AsyncClient("localhost:50051") as client:
+    async with AsyncClient("localhost:8001") as client:
         print(await client.generate("Hello", max_tokens=20))
     """
 

@@ -156,7 +156,7 @@ class Client:
     go in turn to those that are healthy. `ClientOptions` lists the keyword arguments. Everything
     raises `BatonError`; wrong options raise ValueError or TypeError.
 
-        with Client("localhost:50051") as client:
+        with Client("localhost:8001") as client:
             print(client.generate("Hello", max_tokens=20))
     """
 

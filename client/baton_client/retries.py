@@ -22,8 +22,8 @@ class Retries:
     each success brings back `budget_per_success`, and while half or less is left nothing is made
     again.
 
-        client = Client("router:50051", retries=Retries(attempts=2))
-        client = Client("router:50051", retries=None)  # never
+        client = Client("router:8001", retries=Retries(attempts=2))
+        client = Client("router:8001", retries=None)  # never
     """
 
     attempts: int = 4

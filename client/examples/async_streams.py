@@ -5,7 +5,7 @@ import sys
 
 from baton_client import AsyncClient
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 PROMPTS = ["The capital of France is", "The capital of Japan is", "The capital of Peru is"]
 
 

@@ -4,7 +4,7 @@ import sys
 
 from baton_client import BatonError, Client
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 PROMPTS = [f"The square of {number} is" for number in range(50)]
 
 with Client(ROUTER) as client:

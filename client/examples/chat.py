@@ -4,7 +4,7 @@ import sys
 
 from baton_client import Client
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 SAID = sys.stdin if sys.stdin.isatty() else ["Who wrote Faust?", "And when?"]
 
 with Client(ROUTER) as client, client.session(system="Be brief.", max_tokens=60) as chat:

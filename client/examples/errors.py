@@ -12,7 +12,7 @@ from baton_client import (
     Retries,
 )
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 
 
 def ask(client: Client, prompt: str) -> str:

@@ -4,7 +4,7 @@ import sys
 
 from baton_client import Client
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 
 with Client(ROUTER) as client:
     answer = client.generate("def fibonacci(n):", max_tokens=40, temperature=0)

@@ -4,7 +4,7 @@ import sys
 
 from baton_client import Client
 
-ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:50051"
+ROUTER = sys.argv[1] if len(sys.argv) > 1 else "localhost:8001"
 PROMPT = "Once upon a time there was a router that knew every prefix"
 
 with Client(ROUTER) as client, client.stream(PROMPT, max_tokens=60) as stream:
