@@ -11,6 +11,10 @@ import grpc
 
 SERVICE = "baton.v1.Baton"
 MESSAGE_BYTES_MAX = 64 * 2**20
+# How long a connection may be silent while it is waited on before it is asked for a sign of life,
+# and how long it has to give one. Routers allow a question each 5 s.
+KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 10_000
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
 # What decides between several routers lives in gRPC's core. Round robin goes only to routers whose
 # health service says SERVING, and a dead one is tried again with growing pauses.
@@ -73,6 +77,11 @@ class Connection:
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5000),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # Another ping may be on its way already; without this it is waited for a minute.
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.max_pings_without_data", 0),
         ]
         if self.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.server_name))

@@ -107,7 +107,8 @@ class FakeBaton:
 
     def start(self) -> Self:
         """Begin to listen."""
-        self._server = grpc.server(ThreadPoolExecutor(128))
+        pings = ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000)
+        self._server = grpc.server(ThreadPoolExecutor(128), options=[pings])
         pb_grpc.add_BatonServicer_to_server(_Servicer(self), self._server)
         self._server.add_generic_rpc_handlers((self._health(),))
         if self._credentials is None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from baton_client import AsyncClient, Client, NotFoundError, Retries, UnavailableError
+from baton_client import AsyncClient, Client, NotFoundError, Retries, UnavailableError, connection
 from baton_client.testing import FakeBaton
 
 Pair = tuple[FakeBaton, FakeBaton]
+ROUTER = """
+import sys
+from baton_client.testing import FakeBaton
+with FakeBaton() as fake:
+    fake.answer("a", "b", delay_s=1)
+    print(fake.address, flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -112,6 +123,22 @@ def test_a_router_that_dies_loses_its_streams_and_nothing_else(pair: Pair, clien
     assert sorted(ends) == ["ab", "ab", "unavailable", "unavailable"]
     assert [client.generate("x").text for _ in range(6)] == ["x"] * 6
     assert counts(pair, "Generate") == [2, 8]
+
+
+def test_a_router_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "KEEPALIVE_MS", 500)
+    monkeypatch.setattr(connection, "KEEPALIVE_TIMEOUT_MS", 500)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ROUTER], **pipes) as router:
+        try:
+            with Client(router.stdout.readline().strip(), retries=None) as client:
+                stream = client.stream("p", timeout_s=30)
+                assert next(stream).text == "a"
+                router.send_signal(signal.SIGSTOP)
+                with pytest.raises(UnavailableError):
+                    next(stream)
+        finally:
+            router.kill()
 
 
 def test_a_router_that_comes_back_is_asked_again(pair: Pair, client: Client) -> None:
