@@ -24,7 +24,7 @@ import grpc
 
 from baton_client import _status
 from baton_client.answers import FinishReason
-from baton_client.errors import BatonError, NotFoundError, UnauthenticatedError
+from baton_client.errors import BatonError, NotFoundError, UnauthenticatedError, UnavailableError
 from baton_client.prompts import new_id
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
@@ -122,10 +122,11 @@ class FakeBaton:
 
     def stop(self) -> None:
         """Break off all calls and stop listening."""
+        stopped = self._server.stop(None)
         with self._changed:
             self._running = False
             self._changed.notify_all()
-        self._server.stop(None).wait()
+        stopped.wait()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -211,7 +212,7 @@ class _Servicer(pb_grpc.BatonServicer):
         pieces, reason = _cut(request, script)
         for place, text in enumerate(pieces):
             if not self._fake.wait(context, script.delay_s):
-                return
+                abort(context, UnavailableError("the server stops"))
             last = place == len(pieces) - 1 and script.error is None
             yield _response(request, place, text, reason if last else pb.FINISH_REASON_UNSPECIFIED)
         sent.set()
