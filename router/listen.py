@@ -90,27 +90,30 @@ class _Protocol(HttpToolsProtocol):
     Notes when a request's first bytes are read: before the app has its turn.
     """
 
-    _head_bytes: int | None = None
-    """Of the request whose headers are under way; None = none are."""
+    _kept_bytes = 0
+    """What the parser keeps of a header, or of one behind a body, that has no end yet."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        before = self._head_bytes
+        self._kept_bytes += len(data)
         super().data_received(data)
-        # What comes at once is bounded by the size of a read.
-        if before is not None and self._head_bytes is not None:
-            self._head_bytes = before + len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-                self.send_400_response("The headers are too long.")
+        if self._kept_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("The headers are too long.")
 
     def on_headers_complete(self) -> None:
         """The parser has seen the end of a request's headers."""
-        self._head_bytes = None
+        self._kept_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has passed on a part of a body."""
+        self._kept_bytes = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """The parser has seen the beginning of a request."""
-        self._head_bytes = 0
+        # What comes at once with its beginning is bounded by the size of a read.
+        self._kept_bytes = 0
         super().on_message_begin()
         scope: dict[str, Any] = vars(self)["scope"]
         scope[ARRIVED_KEY] = time.monotonic()

@@ -83,7 +83,12 @@ async def test_chunked_body_is_read(house: House):
     assert response.json()["choices"][0]["text"] == TEXT
 
 
-@pytest.mark.parametrize("head", [b"GET /health HTTP/1.1\r\nx: ", b"GET /"])
+CHUNKED = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /health HTTP/1.1\r\nx: ", b"GET /", CHUNKED + b"2\r\n{}\r\n0\r\nx: "]
+)
 async def test_endless_headers_end_the_connection(house: House, head: bytes):
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(head)
