@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from baton import tls
+from baton.errors import StartupError, StartupFault
 from baton.settings import Settings, process_environ
 from baton.settings.model import is_loopback
+from deploy.rundir import RunState
 from router.access import Access, unusable
 
 
@@ -32,3 +34,13 @@ def warnings(settings: Settings) -> list[str]:
     if not is_loopback(inside) and not settings.tls.cluster:
         found.append(f"workers trust everybody who reaches {inside}: no tls.cluster_ca_path is set")
     return found
+
+
+def refuse_second(state: RunState | None) -> None:
+    """Raises StartupError if the cluster of this state runs."""
+    if state is not None and state.running():
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"the cluster {state.cluster!r} already runs (pid {state.pid})",
+            hint="Stop it with `baton down`, or give this one another cluster.name and port.",
+        )

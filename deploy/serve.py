@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baton.errors import BatonError, Reason, StartupError, StartupFault
+from baton.errors import BatonError, Reason, StartupError
 from baton.ids import RouterId
 from baton.log import configure_logging
 from baton.settings import PoolSettings, Settings
@@ -36,7 +36,7 @@ from cluster.ray_runtime import (
 )
 from cluster.specs import ActorSpec
 from deploy.model import resolved
-from deploy.opening import check_files, warnings
+from deploy.opening import check_files, refuse_second, warnings
 from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.port import grpc_line, hold, hold_grpc, on_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
@@ -78,7 +78,7 @@ def serve(settings: Settings, *, classes: Classes | None = None) -> int:
     check_files(settings)
     home = run_dir(settings.cluster.run_dir)
     home.prepare()
-    _refuse_second(earlier := home.read(settings.cluster.name))
+    refuse_second(earlier := home.read(settings.cluster.name))
     # On a Ray that goes on, the routers of a killed controller go on as well.
     shared = earlier is not None and not earlier.ray_owned
     with hold(settings, shared=shared) as port, hold_grpc(settings, shared=shared) as grpc:
@@ -310,15 +310,6 @@ def _state(launch: Launch, runtime: RayRuntime) -> RunState:
         ray_owned=runtime.owned,
         model=launch.classes.model,
     )
-
-
-def _refuse_second(state: RunState | None) -> None:
-    if state is not None and state.running():
-        raise StartupError(
-            StartupFault.SETTINGS_INVALID,
-            f"the cluster {state.cluster!r} already runs (pid {state.pid})",
-            hint="Stop it with `baton down`, or give this one another cluster.name and port.",
-        )
 
 
 def _on_signals(arrived: Callable[[], None]) -> None:
