@@ -1,6 +1,6 @@
 """Names of prefixes: equal exactly for equal prefixes, everywhere and always."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baton import prefix_keys as keys
@@ -34,6 +34,7 @@ def test_what_must_not_be_shared_has_other_names() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.text())
+@example("a", "ab", "bc", "c")
 def test_no_wish_makes_one_tenants_salt_of_anothers(one, other, wish, another) -> None:
     same = keys.tenant_salt(one, wish) == keys.tenant_salt(other, another)
     assert same == ((one, wish) == (other, another))
