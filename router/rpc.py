@@ -38,6 +38,7 @@ class RpcServer:
         self._calls = calls
         self._health = health
         self._tasks = Tasks("rpc")
+        self._tasks.spawn(health.look(), "health")
         self._stopping: asyncio.Task[None] | None = None
         self.port = port
 
@@ -51,7 +52,7 @@ class RpcServer:
 
         May be called again, to give them less.
         """
-        self._health.closed = True
+        self._health.close()
         if self._stopping is None:
             stopping = self._server.stop(grace_s + _CUT_WITHIN_S)
             self._stopping = self._tasks.spawn(stopping, "stop")

@@ -1,6 +1,7 @@
 """grpc.health.v1 of a router: whether requests are served now.
 
-Asked each time, and not told of changes: what is known is never older than the question.
+Asked for at each question; whoever watches hears of a change a moment later. Clients that balance
+over several routers watch each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from baton.errors import BatonError
 
 _LOOK_EVERY_S = 0.25
-_WATCHERS_MAX = 256
+_WATCHERS_MAX = 10_000
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -28,8 +29,23 @@ class Health:
         self._ready = ready
         self._services = services
         self._watchers = 0
-        self.closed = False
-        """Set when the server ends: watchers hear that, and are let go."""
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """The server ends: watchers hear that, and are let go."""
+        self._closed = True
+        self._changed.set()
+
+    async def look(self) -> None:
+        """Tells watchers of changes, until it is closed."""
+        seen = self._status("")
+        while not self._closed:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if (now := self._status("")) != seen:
+                seen, changed = now, self._changed
+                self._changed = asyncio.Event()
+                changed.set()
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Any
@@ -47,7 +63,8 @@ class Health:
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
         if self._watchers >= _WATCHERS_MAX:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watch already.")
+            # Clients take that for healthy; after any other status they would not come at all.
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Too many watch already.")
         self._watchers += 1
         try:
             await self._watch(request.service, context)
@@ -55,18 +72,20 @@ class Health:
             self._watchers -= 1
 
     async def _watch(self, service: str, context: Any) -> None:
-        told, closed = None, False
-        while not closed:
-            closed, status = self.closed, self._status(service)
+        told = None
+        while True:
+            closed, changed, status = self._closed, self._changed, self._status(service)
             if status != told:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
                 told = status
-            await asyncio.sleep(0.0 if closed else _LOOK_EVERY_S)
+            if closed:
+                return
+            await changed.wait()
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:
         if service not in self._services:
             return _UNKNOWN
-        if self.closed:
+        if self._closed:
             return _NOT_SERVING
         try:
             self._ready()

@@ -1,6 +1,8 @@
 """The table is complete, and errors survive the way to another process."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -136,3 +138,13 @@ def test_an_unknown_startup_fault_is_a_crash_with_its_own_hint() -> None:
     error = StartupError.from_wire({"fault": "?", "message": "m"})
     assert error.fault is StartupFault.ENGINE_CRASHED
     assert error.hint == HINTS[StartupFault.ENGINE_CRASHED]
+
+
+def test_the_table_of_the_docs_is_this_one() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| `(\w+)` \| (yes|no) \|", text, re.MULTILINE)
+    found = [(name, int(http), grpc, again == "yes") for name, http, grpc, again in rows]
+    assert found == [
+        (reason.value, rule.http_status, rule.grpc_status, rule.retryable)
+        for reason, rule in ((reason, RULES[reason]) for reason in Reason)
+    ]

@@ -55,7 +55,8 @@ async def served() -> AsyncIterator[House]:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", trust_env=False) as client,
     ):
         stub = service_pb2_grpc.BatonStub(channel)
-        yield House(front, heart, stub, channel, client, words, refusal, server, requests, pages)
+        parts = (app, requests, pages)
+        yield House(front, heart, stub, channel, client, words, refusal, server, *parts)
     await server.stop(0)
     await http.stop(1)
     await heart.tasks.aclose()

@@ -9,6 +9,7 @@ import grpc
 import httpx
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc
+from fastapi import FastAPI
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -38,6 +39,7 @@ class House:
     ready: list[BatonError]
     """Why requests cannot be served; empty: they can."""
     server: RpcServer
+    app: FastAPI
     requests: Requests
     pages: Pages
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import grpc
 import pytest
@@ -11,7 +10,7 @@ from baton_client.v1 import service_pb2 as pb
 from vllm.v1.engine import FinishReason
 
 from baton.errors import RULES, BatonError, Reason
-from tests.wire.rpc.support import BODY_MIB, House, asked, generate, refused, talk
+from tests.wire.rpc.support import BODY_MIB, House, asked, generate, refused, rest, talk
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
 Code = grpc.StatusCode
@@ -40,13 +39,8 @@ async def test_failure_under_way(house: House, n: int):
     script.fail_with, script.fail_after = BatonError(Reason.WORKER_LOST, "gone"), 4
     call = house.stub.Generate(asked(sampling={"n": n, "temperature": 1.0}))
     assert (await call.read()).deltas
-    found = await refused(_reading(call))
+    found = await refused(rest(call))
     assert (found.code, found.reason) == (Code.UNAVAILABLE, "worker_lost")
-
-
-async def _reading(call: Any) -> None:
-    while await call.read() is not grpc.aio.EOF:
-        pass
 
 
 async def test_an_engine_that_gives_up(house: House):

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings.model import Settings
+from deploy.rpc import Rpc
 from router.listen import bind
 from router.rpc import NAME, Place, RpcServer, serve
 from tests.wire.http.support import TEXT, until
@@ -155,6 +156,46 @@ async def test_a_successor_shares_the_port(house: House):
                 messages = await told(service_pb2_grpc.BatonStub(other).Generate(asked()))
             assert text_of(messages) == text_of([first, *await rest(call)]) == TEXT
             await leaving
+
+
+async def test_the_router_s_process_opens_and_leaves_it(house: House):
+    house.heart.script.delay_s = 0.02
+    rpc = Rpc(Settings.model_validate({"router": {"port": 0}}))
+    await rpc.stop(1)
+    assert (rpc.address, rpc.running) == (None, 0)
+    rpc.prepare(house.app, house.front, house.pages)
+    await rpc.open()
+    async with grpc.aio.insecure_channel(rpc.address) as channel:
+        call = service_pb2_grpc.BatonStub(channel).Generate(asked())
+        first = await call.read()
+        assert rpc.running == 1
+        leaving = asyncio.ensure_future(rpc.stop(10))
+        assert text_of([first, *await rest(call)]) == TEXT
+        await leaving
+    assert rpc.running == 0
+
+
+async def test_leaving_can_be_cut_short(house: House):
+    house.heart.script.hang = True
+    async with another(house) as server, channel_to(server) as channel:
+        call = service_pb2_grpc.BatonStub(channel).Generate(asked())
+        reading = asyncio.ensure_future(refused(rest(call)))
+        await until(lambda: house.heart.live)
+        leaving = asyncio.ensure_future(server.stop(60))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await server.stop(0)
+            await leaving
+        found = await reading
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "draining")
+
+
+async def test_off_means_off(house: House):
+    rpc = Rpc(Settings.model_validate({"router": {"grpc": False}}))
+    rpc.prepare(house.app, house.front, house.pages)
+    await rpc.open()
+    assert rpc.address is None
+    assert await generate(house)
 
 
 async def test_a_port_that_is_taken(house: House):
