@@ -6,15 +6,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from baton.ids import RequestId
-from router.caller import CALLER
+from router.caller import CALLER, Caller
 from router.exchange import EXCHANGE, Exchange
 from router.ports import EngineRequest
 from router.tracing import Trace
 
 
-def engine_request(request: Any, buffers: Iterable[Any], trace: Trace | None) -> EngineRequest:
-    """`request` is an EngineCoreRequest of vLLM, `buffers` the same encoded."""
-    params, caller = request.sampling_params, CALLER.get()
+def engine_request(
+    request: Any, buffers: Iterable[Any], trace: Trace | None, caller: Caller | None = None
+) -> EngineRequest:
+    """`request` is an EngineCoreRequest of vLLM, `buffers` the same encoded.
+
+    `caller` is None where a middleware has remembered who asks.
+    """
+    params, caller = request.sampling_params, caller or CALLER.get()
     scored = params.prompt_logprobs is not None or params.prompt_logprob_token_ids is not None
     return EngineRequest(
         request_id=RequestId(request.request_id),
