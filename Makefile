@@ -31,6 +31,10 @@ setup: $(READY) ## Build .venv with vLLM for this machine; does nothing when it 
 $(READY): pyproject.toml client/pyproject.toml scripts/setup.sh scripts/install_torch_cpu.py
 	@scripts/setup.sh '$(PYTHON)' '$(DEVICE)' '$(VENV)' '$@'
 
+.PHONY: rust-front
+rust-front: $(READY) ## Fetch vLLM's Rust front end into .venv: seconds, 60 MB (router.front: rust)
+	@$(BIN)/python scripts/rust_front.py $(ARGS)
+
 .PHONY: serve
 serve: $(READY) ## Serve the demo model from one prefill and one decode worker
 	@$(BIN)/baton serve $(ARGS)

@@ -169,6 +169,7 @@ class StartupFault(StrEnum):
     SETTINGS_INVALID = "settings_invalid"
     RAY_UNAVAILABLE = "ray_unavailable"
     ENGINE_CRASHED = "engine_crashed"
+    FRONT_END_MISSING = "front_end_missing"
 
 
 HINTS: Mapping[StartupFault, str] = MappingProxyType(
@@ -193,6 +194,8 @@ HINTS: Mapping[StartupFault, str] = MappingProxyType(
         "Ray of Baton's own.",
         StartupFault.ENGINE_CRASHED: "Read the end of the worker's log; it holds the engine's own "
         "error.",
+        StartupFault.FRONT_END_MISSING: "Run `make rust-front`, which takes it out of vLLM's "
+        "official wheel, or set router.front to in-process.",
     }
 )
 
