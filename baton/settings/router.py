@@ -34,6 +34,27 @@ class RouterSettings(Section):
         description="gRPC port. null = the one after router.port, and any free one where "
         "router.port is 0. 0 = any free port, shown at start-up.",
     )
+    front: Literal["auto", "in-process", "python-processes", "rust"] = Field(
+        "auto",
+        description="Which of vLLM's front ends serves the port. in-process = its Python server in "
+        "the router itself, with typed errors and Baton's headers; python-processes, rust = "
+        "processes of their own, which cost less but know neither. auto = in-process.",
+    )
+    front_processes: int = Field(
+        1, ge=1, le=64, description="Front-end processes of each router, where they are processes."
+    )
+    front_tenants: dict[_Name, int] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Tenants with a front-end process of their own, by name: the port it serves. "
+        "Whoever asks there is that tenant, whatever the headers say. Only with front processes.",
+    )
+    rust_front_path: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM's Rust front end. null = where `make rust-front` puts it, or where the "
+        "official wheel of vLLM has it.",
+    )
     max_inflight_requests: int = Field(
         1024, ge=1, description="Most requests inside one router; beyond it answers 429."
     )
