@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from baton.errors import StartupError, StartupFault
-from baton.settings.model import Settings
+from baton.settings import Settings, process_environ
 from router.front_processes import Ends, Launch
 
 _TETHER = Path(__file__).with_name("tethered.py")
 _RUST_NAME = "vllm-rs"
+_KEY = "VLLM_API_KEY"
 
 
 def rust_binary(settings: Settings) -> Path:
@@ -41,6 +43,12 @@ def _places() -> list[Path]:
 
 def rust_launch(settings: Settings, model: Path, served_name: str) -> Launch:
     """Starts the Rust front end. Raises StartupError where there is none."""
+    if _KEY in process_environ():
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"{_KEY} is set and router.front is rust, which would serve whoever asks.",
+            hint="Set router.front to in-process or python-processes, which ask for the key.",
+        )
     binary, chosen = rust_binary(settings), settings.model
     arguments = {
         "model_tag": str(model),
@@ -48,10 +56,11 @@ def rust_launch(settings: Settings, model: Path, served_name: str) -> Launch:
         "max_model_len": chosen.max_model_len_tokens,
         "chat_template": chosen.chat_template_path,
         "tool_call_parser": chosen.tool_call_parser,
-        "enable_auto_tool_choice": chosen.tool_call_parser is not None,
         "reasoning_parser": chosen.reasoning_parser,
         "trust_remote_code": chosen.trust_remote_code or None,
         "disable_log_stats": True,
+        # Told to end, it answers what it has first.
+        "shutdown_timeout": math.ceil(settings.cluster.drain_timeout_s),
     }
     given = json.dumps({name: value for name, value in arguments.items() if value is not None})
 
@@ -60,9 +69,15 @@ def rust_launch(settings: Settings, model: Path, served_name: str) -> Launch:
         names = ("--listen-fd", "--input-listener-fd", "--output-listener-fd")
         fds = [word for pair in zip(names, (door, input_, output), strict=True) for word in pair]
         words = [str(binary), "frontend", *map(str, fds), "--args-json", given]
-        return _tethered(words, ends.fds)
+        return _tethered(words, ends.fds, {"RUST_LOG": _rust_log(settings)})
 
     return launch
+
+
+def _rust_log(settings: Settings) -> str:
+    """As much as the router itself logs; refused requests are the router's to log."""
+    level = {"info": "warn", "warning": "warn"}.get(settings.log.level, settings.log.level)
+    return f"{level},tower_http=off,vllm_engine_core_client::client::stream=off"
 
 
 def python_launch(settings: Settings, model: Path) -> Launch:
@@ -73,11 +88,14 @@ def python_launch(settings: Settings, model: Path) -> Launch:
 
     def launch(ends: Ends) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "deploy.front_process", *map(str, ends.fds), given]
-        return _tethered(words, ends.fds)
+        return _tethered(words, ends.fds, {"VLLM_LOGGING_LEVEL": "WARNING"})
 
     return launch
 
 
-def _tethered(command: Sequence[str], fds: Sequence[int]) -> subprocess.Popen[bytes]:
+def _tethered(
+    command: Sequence[str], fds: Sequence[int], environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     start = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
-    return subprocess.Popen(start, pass_fds=fds, stdin=subprocess.DEVNULL)  # noqa: S603
+    env = {**process_environ(), **environ}
+    return subprocess.Popen(start, pass_fds=fds, env=env, stdin=subprocess.DEVNULL)  # noqa: S603

@@ -44,16 +44,19 @@ from deploy.status_rows import member_row, router_row
 from deploy.targets import targets
 from engine import preflight
 from engine.environment import engine_environment
+from router.fronts import Fronts
 from router.heart import Heart
 from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
+from router.own_pages import OwnPages
 from router.scrape import metrics_app
 from router.tracing import Tracing
 from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
 
 if TYPE_CHECKING:
+    from deploy.front_ends import FrontEnds
     from deploy.otlp import OtlpSink
 
 _log = logging.getLogger("baton.router")
@@ -82,7 +85,8 @@ class RouterProcess:
         self._url: str | None = None
         self._error: Mapping[str, str] | None = None
         self._heart: Heart | None = None
-        self._http: HttpServer | None = None
+        self._http: HttpServer | FrontEnds | None = None
+        self._fronts: FrontEnds | None = None
         self._board: Board | None = None
         self._own: HttpServer | None = None
         self._metrics_address = ""
@@ -92,7 +96,7 @@ class RouterProcess:
         self._routers: Sequence[RouterRow] = ()
         self._scaling: ScalingRow | None = None
         self._offer: Offer | None = None
-        self._doorway: Doorway | None = None
+        self._doorway: Doorway | FrontEnds | None = None
         self._withdrawn = False
         self._leaving = self._refuses = False
         self._asked_at = self._told_at = time.monotonic()
@@ -176,7 +180,8 @@ class RouterProcess:
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(ClusterCollector(self._told, self._settings.kv_transfer))
         own = bind(listen_at(self._settings.cluster.bind_host, own_address), 0)
-        self._own = await serve(metrics_app(metrics.registry), own)
+        pages = metrics_app(metrics.registry) if self._fronts is None else OwnPages(app)
+        self._own = await serve(pages, own)
         reached = reached_at(self._settings.cluster.bind_host, own_address)
         self._metrics_address = with_port(reached, self._own.port)
         await self._meet_workers(self._heart, _MEET_WITHIN_S if sock is None else _SUCCEED_WITHIN_S)
@@ -195,11 +200,17 @@ class RouterProcess:
         extend_process_environ(engine_environment(found.device, 1, (0,), host))
         # Late: importing vLLM takes seconds and reads the environment set above.
         with uncollected():
+            from deploy.front_ends import front_ends_of
             from router.http import Pages, build_front, build_http_app, front_args
 
         args = front_args(self._settings, found.model.path)
-        front = build_front(args, heart, self._tracing())
-        heart.attach(front)
+        tracing = self._tracing()
+        front = build_front(args, heart, tracing)
+        path, name = found.model.path, served_name(self._settings)
+        self._fronts = fronts = front_ends_of(self._settings, path, name, heart, tracing)
+        heart.attach(front if fronts is None else Fronts(front, fronts.links))
+        if fronts is not None:
+            fronts.follow((), front.model_config.max_model_len)
         self._limit_model = front.set_model_limits
         pages = Pages(
             ready=heart.check_ready,
@@ -246,9 +257,13 @@ class RouterProcess:
             self._set_view(self._view)
         await until(lambda: all(w["up"] for w in heart.status()["workers"]), most_s)
 
-    async def _serve(self, app: ASGIApp, sock: socket.socket | None) -> HttpServer:
+    async def _serve(self, app: ASGIApp, sock: socket.socket | None) -> HttpServer | FrontEnds:
         farewell, router = Farewell(app), self._settings.router
         sock = sock or bind(router.host, router.port, reuse_port=True)
+        if (fronts := self._fronts) is not None:
+            self._doorway, self._offer = fronts, Offer(sock)
+            await fronts.start(sock)
+            return fronts
         tls = server_context(self._settings.tls)
         http = await serve(farewell, sock, on_fault=self._http_ended, tls=tls)
         self._doorway, self._offer = Doorway(http, farewell), Offer(sock)
@@ -265,9 +280,10 @@ class RouterProcess:
         self._view = view
         if self._heart is None or self._limit_model is None:
             return
-        for member in view.members:
-            if member.info is not None:
-                self._limit_model(member.info.max_model_len_tokens)
+        infos = [member.info for member in view.members if member.info is not None]
+        most = min((self._limit_model(info.max_model_len_tokens) for info in infos), default=0)
+        if self._fronts is not None and infos:
+            self._fronts.follow(infos, most)
         self._heart.set_view(view)
 
     def _status_page(self) -> dict[str, Any]:

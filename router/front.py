@@ -176,9 +176,14 @@ class BatonFront(AsyncLLM):
         self._supported_tasks = ("generate",)
         self._decoder = MsgpackDecoder(EngineCoreOutputs)
 
-    def set_model_limits(self, max_model_len_tokens: int) -> None:
-        """Takes over what the workers can hold; never raises the limit of the model itself."""
-        self.model_config.max_model_len = min(self.model_config.max_model_len, max_model_len_tokens)
+    def set_model_limits(self, max_model_len_tokens: int) -> int:
+        """Takes over what the workers can hold; never raises the limit of the model itself.
+
+        Returns the limit that is now.
+        """
+        most: int = min(self.model_config.max_model_len, max_model_len_tokens)
+        self.model_config.max_model_len = most
+        return most
 
     @property
     def unfinished(self) -> tuple[str, ...]:

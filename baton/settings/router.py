@@ -115,6 +115,15 @@ class RouterSettings(Section):
     )
 
     @model_validator(mode="after")
+    def _tenants_have_processes(self) -> Self:
+        if self.front_tenants and self.front in {"auto", "in-process"}:
+            raise ValueError(
+                f"router.front_tenants is given and router.front is {self.front!r}; allowed: rust "
+                "or python-processes, because the router itself tells tenants by their header"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.grpc and self.grpc_port and self.grpc_port == self.port:
             raise ValueError(
