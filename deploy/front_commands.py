@@ -83,7 +83,7 @@ def _rust_log(settings: Settings) -> str:
 def python_launch(settings: Settings, model: Path) -> Launch:
     """Starts vLLM's Python server on the device-less configuration of this model."""
     # A command line is no place for anything that others must not read.
-    dump = settings.model_dump(mode="json", include={"model", "engine"})
+    dump = settings.model_dump(mode="json", include={"model", "engine", "router", "cluster"})
     given = json.dumps({"settings": dump, "model": str(model)})
 
     def launch(ends: Ends) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ internals of vLLM 0.32; tests/wire/test_vllm_contract_link.py holds what it reli
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from vllm.v1.engine import (
 )
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder, UtilityResult
 
+from baton.errors import BatonError
 from baton.settings.admission import DEFAULT_TENANT
 
 _RANK = (0).to_bytes(2, "little")
@@ -36,6 +38,7 @@ _RANK = (0).to_bytes(2, "little")
 _QUEUED_MAX = 16_384
 """Messages on their way; a front end that leaves so many unread is given up."""
 _READ_AT_ONCE = 64
+_RETRY_AFTER = "retry_after_s"
 _UNREADABLE = (msgspec.MsgspecError, LookupError, NotImplementedError, TypeError, ValueError)
 _ADD, _ABORT = EngineCoreRequestType.ADD.value, EngineCoreRequestType.ABORT.value
 _UTILITY = EngineCoreRequestType.UTILITY.value
@@ -119,9 +122,10 @@ class EngineLink:
         step = msgspec.msgpack.encode((0, outputs, None, time.monotonic()))
         self._send([step, *beside])
 
-    def send_failure(self, name: str, message: str) -> None:
+    def send_failure(self, name: str, error: BatonError) -> None:
         """Ends a request; the protocol has one way to fail, and a place for words."""
-        output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR, stop_reason=message)
+        why = json.dumps({**error.to_wire(), _RETRY_AFTER: error.retry_after_s})
+        output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR, stop_reason=why)
         self._send(self._encoder.encode(EngineCoreOutputs(outputs=[output])))
 
     def encode(self, request: EngineCoreRequest) -> Sequence[Any]:
@@ -173,6 +177,16 @@ class EngineLink:
             )
         else:
             raise ValueError(f"a message of kind {kind!r}")
+
+
+def failure_of(output: EngineCoreOutput) -> BatonError | None:
+    """Why a request failed, by the words of `send_failure`; None for any other output."""
+    if output.finish_reason != FinishReason.ERROR or not isinstance(output.stop_reason, str):
+        return None
+    said = json.loads(output.stop_reason)
+    error = BatonError.from_wire(said)
+    error.retry_after_s = said[_RETRY_AFTER]
+    return error
 
 
 def ready_message(limits: ModelLimits) -> bytes:

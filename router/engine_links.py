@@ -201,7 +201,7 @@ class EngineLinks:
         """Ends a request; all that a front end is told is that it failed, and why in words."""
         one = self._open.pop(request_id, None)
         if one is not None:
-            one.link.send_failure(one.name, f"{error.reason.value}: {error.message}")
+            one.link.send_failure(one.name, error)
 
     def sent(self, request_id: RequestId) -> Sequence[int]:
         """The tokens that its front end was sent."""

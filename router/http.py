@@ -193,6 +193,30 @@ async def build_http_app(
     return app
 
 
+async def build_linked_app(client: Any, args: Namespace, settings: Settings) -> FastAPI:
+    """vLLM's app in a process of its own, over a client of the engine that a router plays.
+
+    As `build_http_app`, without what only the router knows: its pages, callers and times.
+    """
+    app: FastAPI = build_app(args, ("generate",), client.model_config)
+    await init_app_state(client, app.state, args, ("generate",))
+    guard_handlers(app.state)
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    app.router.routes[:] = [Route("/health", health), *_sorted_out(app.router.routes)]
+    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
+    app.middleware_stack = None
+    app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
+    app.exception_handler(FrontError)(_answer_front_error)
+    app.exception_handler(BatonError)(_answer_error)
+    app.exception_handler(HTTPException)(_answer_http_exception)
+    for name in _NOISY:
+        logging.getLogger(name).addFilter(_not_typed)
+    return app
+
+
 # --- routes ---------------------------------------------------------------------------------------
 
 

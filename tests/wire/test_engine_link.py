@@ -20,6 +20,7 @@ from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from baton.spans import context_of
 from router import engine_link
+from router.engine_link import failure_of
 from router.engine_links import EngineLinks
 from router.policy.tenants import Priority
 from router.tracing import Tracing
@@ -157,7 +158,9 @@ async def test_a_refusal_is_a_failed_output_that_says_why(house: House, when: st
     await front.ask("a")
     (output,) = await front.answer("a")
     assert (output.finish_reason, output.new_token_ids) == (FinishReason.ERROR, [])
-    assert output.stop_reason == "queue_full: The router is full."
+    said = failure_of(output)
+    assert (said.reason, said.message) == (Reason.QUEUE_FULL, "The router is full.")
+    assert said.retry_after_s == 3
     assert not len(house.links)
 
 

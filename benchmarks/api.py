@@ -1,0 +1,192 @@
+"""What the ways to Baton's API cost: processor time per streamed token, and time to first token.
+
+usage: python -m benchmarks.api [--quick] [--json FILE]
+The worker is played (`benchmarks.api_worker`): it computes nothing, answers at once, and either
+never waits between steps or takes one every 20 ms. Everything else is real: a router process for
+each way, its front-end processes where it has some, gRPC to the worker, HTTP to the clients. The
+ways take turns. Processor time is that of the router and of all that it has started, from the
+kernel's books, in microseconds per token that a client got. `..._added_ttft_ms` is the median time
+from sending a one-token request to its text, the worker's part and both hops included. The last
+line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from baton.settings import Settings, process_environ
+from benchmarks import nodes
+from benchmarks.api_client import OpenAiStreams, Times, paced
+from benchmarks.api_worker import work
+from deploy.model import DEMO_NAME, resolved
+
+STREAMS = 64
+PACE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    rounds: int
+    free_tokens: int
+    paced_tokens: int
+    probes: int
+
+
+QUICK, FULL = Size(3, 400, 60, 40), Size(9, 1000, 200, 200)
+
+
+class Way:
+    """A way to the API: the router that it needs, and a client. Others override what differs."""
+
+    def __init__(self, name: str, **router: Any) -> None:
+        self.name = name
+        self._router = router
+
+    def settings(self) -> Settings:
+        """The router's."""
+        router = {"port": 0, "disaggregate": "never", "ask": "never", "ui": False, **self._router}
+        return Settings.model_validate({"router": router, "admission": {"shed_at": 0.0}})
+
+    async def connect(self, url: str) -> OpenAiStreams:
+        """A client that can have all streams at once."""
+        client = OpenAiStreams(url)
+        await client.open(STREAMS)
+        return client
+
+
+def ways() -> list[Way]:
+    """Those that are measured."""
+    binary = process_environ().get("VLLM_RUST_FRONTEND_PATH")
+    return [Way("rust_path", front="rust", rust_front_path=binary), Way("http", front="in-process")]
+
+
+@dataclass(slots=True)
+class Served:
+    """A running router and its client."""
+
+    way: Way
+    pid: int
+    client: Any
+    free_us: list[float] = field(default_factory=list)
+    paced_us: list[float] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+    first_ms: list[float] = field(default_factory=list)
+
+    def cpu_s(self) -> float:
+        """Of the router and of what it has started."""
+        return sum(_cpu_s(pid) for pid in _family(self.pid))
+
+    async def streams(self, tokens: int) -> tuple[float, float]:
+        """Processor time per token in microseconds, and tokens per second."""
+        cpu_s, began = self.cpu_s(), time.perf_counter()
+        await self.client.together(STREAMS, tokens)
+        wall_s, count = time.perf_counter() - began, STREAMS * tokens
+        return (self.cpu_s() - cpu_s) / count * 1e6, count / wall_s
+
+    async def probe(self) -> None:
+        times: list[Times] = await self.client.together(1, 1)
+        self.first_ms.append(times[0].first_s * 1e3)
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children = (task / "children").read_text().split()
+        found += [one for child in children for one in _family(int(child))]
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    # Nanoseconds per thread; the usual counters have steps of 10 ms.
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+async def measure(
+    worker: nodes.Child, urls: list[tuple[Way, str, int]], size: Size
+) -> list[Served]:
+    """All ways in turn, which of them begins changing every time."""
+    served = [Served(way, pid, await way.connect(url)) for way, url, pid in urls]
+    for one in served:
+        await one.streams(32)
+    for turn in range(size.rounds):
+        order = served if turn % 2 == 0 else served[::-1]
+        for one in order:
+            cost_us, rate = await one.streams(size.free_tokens)
+            one.free_us.append(cost_us)
+            one.tokens_per_s.append(rate)
+        for _ in range(size.probes):
+            for one in order:
+                await one.probe()
+        paced(worker, PACE_S)
+        for one in order:
+            one.paced_us.append((await one.streams(size.paced_tokens))[0])
+        paced(worker, 0.0)
+        print(f"round {turn + 1} of {size.rounds} done", flush=True)
+    for one in served:
+        one.client.close()
+    return served
+
+
+def result(served: list[Served]) -> dict[str, float]:
+    """Medians, by way."""
+    figures: dict[str, float] = {}
+    for one in served:
+        name = one.way.name
+        figures[f"{name}_cpu_us_per_token"] = median(one.free_us)
+        figures[f"{name}_paced_cpu_us_per_token"] = median(one.paced_us)
+        figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
+        figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
+    figures["tokens_per_s_per_router"] = max(median(one.tokens_per_s) for one in served)
+    return {name: round(value, 3) for name, value in figures.items()} | {"streams": STREAMS}
+
+
+@contextmanager
+def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, list[tuple[Way, str, int]]]]:
+    """The worker, and a router for each way."""
+    with ExitStack() as stack:
+        worker = nodes.start(work, DEMO_NAME)
+        stack.callback(worker.end)
+        routers = []
+        for way in chosen:
+            routers.append(
+                nodes.start(nodes.route, resolved(way.settings()).model_dump(), "digest")
+            )
+            stack.callback(routers[-1].end)
+        view = nodes.view_of([worker.word()])
+        found = []
+        for way, router in zip(chosen, routers, strict=True):
+            url = router.word().ready_url
+            router.pipe.send(view)
+            router.word()
+            found.append((way, url, router.process.pid or 0))
+        yield worker, found
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    args = parser.parse_args(argv)
+    started = time.monotonic()
+    with running(ways()) as (worker, urls):
+        print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
+        figures = result(asyncio.run(measure(worker, urls, QUICK if args.quick else FULL)))
+    line = json.dumps(figures)
+    if args.json is not None:
+        args.json.write_text(line + "\n")
+    print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""Clients of `benchmarks.api` that cost next to nothing, over connections that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+
+from benchmarks.nodes import Child
+from deploy.model import DEMO_NAME
+
+_WORD = re.compile(rb'"text":"[^"]')
+_LAST = b'"finish_reason":"length"'
+_END = b"0\r\n\r\n"
+_TAIL_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of one stream, in seconds from its sending; `first_s` is to the first text."""
+
+    first_s: float
+    whole_s: float
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP connection, one stream at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._done: asyncio.Future[Times] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def ask(self, message: bytes) -> asyncio.Future[Times]:
+        """Sends a request; the answer has to be a stream that ends by its length."""
+        self._done = asyncio.get_running_loop().create_future()
+        self._tail, self._first_s, self._whole = b"", 0.0, False
+        self._sent_at = time.perf_counter()
+        self._transport.write(message)
+        return self._done
+
+    def data_received(self, data: bytes) -> None:
+        text = self._tail + data
+        now = time.perf_counter() - self._sent_at
+        if not self._first_s and _WORD.search(text):
+            self._first_s = now
+        self._whole = self._whole or _LAST in text
+        self._tail = text[-_TAIL_BYTES:]
+        if text.endswith(_END) and self._done is not None:
+            if self._whole and self._first_s:
+                self._done.set_result(Times(self._first_s, now))
+            else:
+                self._done.set_exception(RuntimeError(f"no whole answer: {text[-400:]!r}"))
+            self._done = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._done is not None:
+            self._done.set_exception(RuntimeError(f"the connection ended: {exc}"))
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class OpenAiStreams:
+    """Streams of /v1/completions at one server."""
+
+    def __init__(self, url: str) -> None:
+        self._host, _, port = url.removeprefix("http://").rpartition(":")
+        self._port = int(port)
+        self._connections: list[Connection] = []
+        self._number = 0
+
+    async def open(self, count: int) -> None:
+        """So many connections."""
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            _, one = await loop.create_connection(Connection, self._host, self._port)
+            self._connections.append(one)
+
+    async def together(self, streams: int, tokens: int) -> list[Times]:
+        """So many streams at once, each of so many tokens."""
+        asking = [one.ask(self._message(tokens)) for one in self._connections[:streams]]
+        return list(await asyncio.gather(*asking))
+
+    def close(self) -> None:
+        for one in self._connections:
+            one.close()
+
+    def _message(self, tokens: int) -> bytes:
+        self._number += 1
+        body = (
+            f'{{"model":"{DEMO_NAME}","stream":true,"temperature":0,"ignore_eos":true,'
+            f'"max_tokens":{tokens},"prompt":"def parse_{self._number}(line):"}}'
+        ).encode()
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nhost: {self._host}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+def paced(worker: Child, pace_s: float) -> None:
+    """Sets how long the worker waits between steps."""
+    worker.pipe.send(pace_s)
+    worker.word()

@@ -1,0 +1,153 @@
+"""A worker for `benchmarks.api` that computes nothing: steps are played, at a pace or without one.
+
+It speaks the worker protocol of real ones. Steps are encoded once per change of who takes part, so
+that it costs next to nothing beside what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import grpc
+import msgspec
+
+from baton.ids import WorkerId
+from baton.messages import Dispatch, Role, WorkerInfo
+from baton.wire import worker_pb2 as pb
+from baton.wire import worker_pb2_grpc as pb_grpc
+
+HEARTBEAT_S = 0.2
+_PARAMS, _FIELDS, _FINISH, _NANS, _LENGTH = 3, 18, 5, 13, 1
+"""Where vLLM has the sampling parameters of a request, and the fields of an output."""
+_WORDS = (302, 315, 330, 341, 365, 388, 400, 421)
+"""Tokens of the demo model that are text by themselves."""
+
+
+class _Router:
+    """One router's link: its legs, and the steps that they take together."""
+
+    def __init__(self, pace_s: list[float]) -> None:
+        self._pace_s = pace_s
+        self._left: dict[str, int] = {}
+        self._steps: list[list[bytes]] = []
+        self._came = asyncio.Event()
+        self._number = 0
+
+    def hear(self, message: pb.RouterMessage) -> None:
+        """A leg more, or some fewer."""
+        kind = message.WhichOneof("message")
+        if kind == "submit":
+            request = msgspec.msgpack.decode(message.submit.request[0])
+            self._left[message.submit.leg_id] = request[_PARAMS]["max_tokens"]
+            self._came.set()
+        elif kind == "abort":
+            for leg_id in message.abort.leg_ids:
+                self._left.pop(leg_id, None)
+        self._steps.clear()
+
+    async def frames(self) -> AsyncIterator[pb.StepFrame]:
+        """Steps while there is work, and a sign of life where there is none."""
+        while True:
+            yield self._frame(self._step() if self._left else [])
+            if self._left:
+                await asyncio.sleep(self._pace_s[0])
+                continue
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._came.wait()
+
+    def _frame(self, outputs: list[bytes]) -> pb.StepFrame:
+        self._number += 1
+        load = pb.Load(running=len(self._left), kv_used=0.1, steps=self._number)
+        return pb.StepFrame(sequence=self._number, load=load, outputs=outputs)
+
+    def _step(self) -> list[bytes]:
+        legs = self._left
+        for leg_id in legs:
+            legs[leg_id] -= 1
+        if ended := [leg_id for leg_id, left in legs.items() if left == 0]:
+            step = self._encoded(0, ended)
+            for leg_id in ended:
+                del legs[leg_id]
+            self._steps.clear()
+            return step
+        if not self._steps:
+            self._steps = [self._encoded(word, ()) for word in range(len(_WORDS))]
+        return self._steps[self._number % len(_WORDS)]
+
+    def _encoded(self, word: int, ended: Any) -> list[bytes]:
+        last = set(ended)
+        outputs = [_output(leg_id, _WORDS[word], leg_id in last) for leg_id in self._left]
+        return [msgspec.msgpack.encode((0, outputs, None, 1.0))]
+
+
+def _output(leg_id: str, token: int, last: bool) -> list[Any]:
+    """An EngineCoreOutput of vLLM, by the number of its fields."""
+    fields: list[Any] = [None] * _FIELDS
+    fields[0], fields[1], fields[_NANS] = leg_id, [token], 0
+    fields[_FINISH] = _LENGTH if last else None
+    return fields
+
+
+class _Service(pb_grpc.WorkerServicer):
+    def __init__(self, pace_s: list[float]) -> None:
+        self._pace_s = pace_s
+
+    async def Link(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override] # noqa: N802
+        router = _Router(self._pace_s)
+        reader = asyncio.ensure_future(_read(request_iterator, router))
+        try:
+            async for frame in router.frames():
+                await context.write(frame)
+        finally:
+            reader.cancel()
+
+
+async def _read(messages: Any, router: _Router) -> None:
+    async for message in messages:
+        router.hear(message)
+
+
+def work(pipe: Connection, model: str) -> None:
+    """A process: says its WorkerInfo, then takes paces in seconds until it hears None."""
+    asyncio.run(_serve(pipe, model))
+
+
+async def _serve(pipe: Connection, model: str) -> None:
+    pace_s = [0.0]
+    server = grpc.aio.server()
+    pb_grpc.add_WorkerServicer_to_server(_Service(pace_s), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    pipe.send(_info(port, model))
+    with contextlib.suppress(EOFError):
+        while (word := await asyncio.to_thread(pipe.recv)) is not None:
+            pace_s[0] = word
+            pipe.send("heard")
+    await server.stop(0)
+
+
+def _info(port: int, model: str) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id=WorkerId("decode-0"),
+        incarnation=1,
+        role=Role.DECODE,
+        address=f"127.0.0.1:{port}",
+        config_digest="digest",
+        connector="none",
+        dispatch=Dispatch.SEQUENTIAL,
+        served_model=model,
+        max_model_len_tokens=8192,
+        block_size_tokens=128,
+        kv_blocks=100_000,
+        dtype="bfloat16",
+        device="cpu",
+        vllm_version="0",
+        pid=1,
+        engine_pid=2,
+    )
