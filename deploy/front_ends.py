@@ -55,13 +55,10 @@ class FrontEnds:
         """Takes over what these workers can hold; the model itself can hold `most_tokens`."""
         found = list(workers)
         length = min((most_tokens, *(info.max_model_len_tokens for info in found)))
-        first = found[0] if found else None
-        self._limits = ModelLimits(
-            length,
-            0 if first is None else first.block_size_tokens,
-            sum(info.kv_blocks for info in found),
-            "auto" if first is None else first.dtype,
-        )
+        self._limits = ModelLimits(length)
+        if found:
+            blocks, first = sum(info.kv_blocks for info in found), found[0]
+            self._limits = ModelLimits(length, first.block_size_tokens, blocks, first.dtype)
         self.links.limit(length)
 
     async def start(self, door: socket.socket) -> None:

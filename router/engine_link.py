@@ -74,7 +74,8 @@ class ModelLimits:
     max_model_len_tokens: int
     block_size_tokens: int = 0
     kv_blocks: int = 0
-    dtype: str = "auto"
+    dtype: str = "bfloat16"
+    """Front ends want a type that exists; nothing is computed in it there."""
 
 
 class _Owner(Protocol):

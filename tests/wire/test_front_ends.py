@@ -93,6 +93,15 @@ async def test_closing_answers_what_has_come_and_takes_nothing_more(house: House
         await house.ask()
 
 
+async def test_front_ends_do_not_wait_for_workers() -> None:
+    house = House(_settings())
+    house.fronts.follow([], 512)
+    await house.fronts.start(house.door)
+    assert (await house.ask()).status_code == 200
+    await house.fronts.stop(5)
+    await house.heart.tasks.aclose()
+
+
 async def test_front_ends_that_never_serve_are_a_typed_fault(tmp_path: Path) -> None:
     broken = tmp_path / "vllm-rs"
     broken.write_text("#!/bin/sh\nexit 1\n")

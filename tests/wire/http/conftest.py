@@ -9,10 +9,13 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry, Gauge
 
 from baton.settings.model import Settings
+from deploy.front_commands import python_launch, rust_launch
 from router.http import Pages, build_front, build_http_app, front_args
 from router.listen import bind, serve
 from tests.wire.fakes import FakeHeart, Script
 from tests.wire.http.support import BODY_MIB, DEMO, TEXT, House, until
+from tests.wire.linked import SETTINGS, Linked, rust_settings
+from tests.wire.test_tether import runs
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -64,3 +67,22 @@ async def house(served: House) -> AsyncIterator[House]:
     assert not served.front.unfinished
     assert not served.front.output_processor.parent_requests
     assert not served.front.output_processor.external_req_ids
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def python_front() -> AsyncIterator[Linked]:
+    """vLLM's Python server in a process of its own; it takes seconds to start."""
+    settings = Settings.model_validate({**SETTINGS, "router": {"max_body_mib": BODY_MIB}})
+    linked = await Linked.start(python_launch(settings, DEMO))
+    pids = linked.processes.pids
+    yield linked
+    await linked.stop()
+    assert not any(runs(pid) for pid in pids)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def rust_front() -> AsyncIterator[Linked]:
+    """vLLM's Rust front end, where it is installed."""
+    linked = await Linked.start(rust_launch(rust_settings(), DEMO, "demo"))
+    yield linked
+    await linked.stop()
