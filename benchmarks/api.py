@@ -41,14 +41,18 @@ class Size:
     probes: int
 
 
-QUICK, FULL = Size(3, 400, 60, 40), Size(9, 1000, 200, 200)
+QUICK, FULL = Size(2, 100, 40, 25), Size(9, 250, 200, 200)
 
 
 class Way:
-    """A way to the API: the router that it needs, and a client. Others override what differs."""
+    """A way to the API: the router that it needs, and a client. Others override what differs.
 
-    def __init__(self, name: str, **router: Any) -> None:
+    `longer`: how many times as many tokens it takes to be measured as well as the dearest.
+    """
+
+    def __init__(self, name: str, longer: int = 1, **router: Any) -> None:
         self.name = name
+        self.longer = longer
         self._router = router
 
     def settings(self) -> Settings:
@@ -66,7 +70,10 @@ class Way:
 def ways() -> list[Way]:
     """Those that are measured."""
     binary = process_environ().get("VLLM_RUST_FRONTEND_PATH")
-    return [Way("rust_path", front="rust", rust_front_path=binary), Way("http", front="in-process")]
+    return [
+        Way("rust_path", longer=6, front="rust", rust_front_path=binary),
+        Way("http", front="in-process"),
+    ]
 
 
 @dataclass(slots=True)
@@ -77,6 +84,8 @@ class Served:
     pid: int
     client: Any
     free_us: list[float] = field(default_factory=list)
+    front_end_us: list[float] = field(default_factory=list)
+    """The part of processes that the router has started."""
     paced_us: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
@@ -85,12 +94,13 @@ class Served:
         """Of the router and of what it has started."""
         return sum(_cpu_s(pid) for pid in _family(self.pid))
 
-    async def streams(self, tokens: int) -> tuple[float, float]:
-        """Processor time per token in microseconds, and tokens per second."""
-        cpu_s, began = self.cpu_s(), time.perf_counter()
+    async def streams(self, tokens: int) -> tuple[float, float, float]:
+        """Processor time per token in microseconds, the front ends' part, and tokens per second."""
+        cpu_s, own_s, began = self.cpu_s(), _cpu_s(self.pid), time.perf_counter()
         await self.client.together(STREAMS, tokens)
         wall_s, count = time.perf_counter() - began, STREAMS * tokens
-        return (self.cpu_s() - cpu_s) / count * 1e6, count / wall_s
+        whole_s, own_s = self.cpu_s() - cpu_s, _cpu_s(self.pid) - own_s
+        return whole_s / count * 1e6, (whole_s - own_s) / count * 1e6, count / wall_s
 
     async def probe(self) -> None:
         times: list[Times] = await self.client.together(1, 1)
@@ -121,8 +131,9 @@ async def measure(
     for turn in range(size.rounds):
         order = served if turn % 2 == 0 else served[::-1]
         for one in order:
-            cost_us, rate = await one.streams(size.free_tokens)
+            cost_us, front_end_us, rate = await one.streams(size.free_tokens * one.way.longer)
             one.free_us.append(cost_us)
+            one.front_end_us.append(front_end_us)
             one.tokens_per_s.append(rate)
         for _ in range(size.probes):
             for one in order:
@@ -143,6 +154,7 @@ def result(served: list[Served]) -> dict[str, float]:
     for one in served:
         name = one.way.name
         figures[f"{name}_cpu_us_per_token"] = median(one.free_us)
+        figures[f"{name}_front_end_cpu_us_per_token"] = median(one.front_end_us)
         figures[f"{name}_paced_cpu_us_per_token"] = median(one.paced_us)
         figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -91,6 +92,8 @@ def main(argv: list[str]) -> None:
     """Serves until SIGTERM, then answers what has come and ends."""
     *fds, given = argv
     asyncio.run(_run([int(fd) for fd in fds], json.loads(given)))
+    # At once: libraries of vLLM complain at length of how a process ends.
+    os._exit(0)
 
 
 if __name__ == "__main__":
