@@ -18,6 +18,8 @@ from router.front_processes import Ends, Launch
 _TETHER = Path(__file__).with_name("tethered.py")
 _RUST_NAME = "vllm-rs"
 _KEY = "VLLM_API_KEY"
+_KEEP_ALIVE_S = 75
+"""As the router's own server."""
 
 
 def rust_binary(settings: Settings) -> Path:
@@ -59,6 +61,7 @@ def rust_launch(settings: Settings, model: Path, served_name: str) -> Launch:
         "reasoning_parser": chosen.reasoning_parser,
         "trust_remote_code": chosen.trust_remote_code or None,
         "disable_log_stats": True,
+        "http_timeout_keep_alive": _KEEP_ALIVE_S,
         # Told to end, it answers what it has first.
         "shutdown_timeout": math.ceil(settings.cluster.drain_timeout_s),
     }

@@ -53,7 +53,9 @@ class Linked:
         port = door.getsockname()[1]
         processes.start([Seat(f"f{number}", door) for number in range(count)])
         url = f"http://127.0.0.1:{port}"
-        client = httpx.AsyncClient(base_url=url, timeout=START_S, trust_env=False)
+        # A connection that is kept may be closed by the server while it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        client = httpx.AsyncClient(base_url=url, timeout=START_S, trust_env=False, limits=limits)
         assert (await client.get("/health")).status_code == 200
         return cls(heart, links, processes, client, port, ever)
 
