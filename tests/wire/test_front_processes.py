@@ -141,6 +141,13 @@ async def test_what_cannot_be_started_is_tried_again(
     await house.ask()
 
 
+async def test_they_are_asked_to_end(house: House) -> None:
+    house.fronts.start([Seat("f0", house.door)])
+    await house.ask()
+    await house.fronts.aclose(5)
+    assert house.started[0].returncode == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("house", ["deaf"], indirect=True)
 async def test_one_that_will_not_end_is_killed(house: House) -> None:
     house.fronts.start([Seat("f0", house.door)])
