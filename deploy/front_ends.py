@@ -35,7 +35,8 @@ class FrontEnds:
     ) -> None:
         self._settings = settings
         self._processes = FrontProcesses(launch, self)
-        self.links = EngineLinks(heart, tracing, on_lost=self._processes.kill)
+        own = settings.access.separates()
+        self.links = EngineLinks(heart, tracing, self._processes.kill, own_caches=own)
         self._limits = ModelLimits(settings.model.max_model_len_tokens or 0)
         self._doors: list[socket.socket] = []
 

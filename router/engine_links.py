@@ -42,7 +42,8 @@ class _Open:
 class EngineLinks:
     """Front-end processes, any number, as one front end; implements `router.ports.FrontPort`.
 
-    Belongs to one event loop. `on_lost` hears the name of a front end that is given up.
+    Belongs to one event loop. `on_lost` hears the name of a front end that is given up. With
+    `own_caches` each tenant reuses the KV of its own prompts only.
     """
 
     def __init__(
@@ -50,10 +51,13 @@ class EngineLinks:
         heart: HeartPort,
         tracing: Tracing | None = None,
         on_lost: Callable[[str], None] = lambda _name: None,
+        *,
+        own_caches: bool = False,
     ) -> None:
         self._heart = heart
         self._tracing = tracing
         self._on_lost = on_lost
+        self._own_caches = own_caches
         self._context: zmq.Context[Any] = zmq.Context()
         self._links: dict[str, EngineLink] = {}
         self._open: dict[RequestId, _Open] = {}
@@ -135,11 +139,14 @@ class EngineLinks:
         asked = context_of((request.trace_headers or {}).get(TRACEPARENT, ""))
         trace = None if self._tracing is None else self._tracing.begin(asked)
         buffers: Sequence[Any] = payload
+        tenant, own = link.front_end.tenant, self._own_caches
+        caller = Caller(tenant, _priority(request.priority), trace=asked, own_cache=own)
+        request.cache_salt = caller.cache_salt(request.cache_salt)
         if trace is not None:
             request.trace_headers = trace.headers
+        if trace is not None or own:
             buffers = link.encode(request)
         request.request_id = _request_id(link, request.request_id)
-        caller = Caller(link.front_end.tenant, _priority(request.priority), trace=asked)
         self._heart.submit(engine_request(request, buffers, trace, caller))
 
     def _check(self, request: Any) -> None:

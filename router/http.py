@@ -23,6 +23,7 @@ from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault

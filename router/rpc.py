@@ -132,6 +132,8 @@ def _options(bounds: Bounds) -> list[tuple[str, Any]]:
         ("grpc.compression_enabled_algorithms_bitset", 1),
         # Whoever has vanished without a word is found out, and the engines are freed.
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        # gRPC waits for the answer to a ping by this, whatever keepalive_timeout_ms says.
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_MS // 2),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.so_reuseport", 1),
     ]

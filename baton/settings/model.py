@@ -313,6 +313,20 @@ class Settings(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _fronts_know_no_keys(self) -> Self:
+        guarded = {
+            "access.keys_path": self.access.keys_path is not None,
+            "tls.cert_path": self.tls.public,
+        }
+        given = [name for name, is_given in guarded.items() if is_given]
+        if given and self.router.front not in {"auto", "in-process"}:
+            raise ValueError(
+                f"{given[0]} is given and router.front is {self.router.front!r}; allowed: "
+                "in-process, because front-end processes serve whoever asks, without encryption"
+            )
+        return self
+
     def gpus_of(self, pool: PoolSettings) -> float:
         """GPUs of one worker; where the device is found out at start, as if there were GPUs."""
         if pool.gpus_per_worker is not None:

@@ -84,4 +84,5 @@ def dump(value: object) -> str:
     text: str = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=True
     )
-    return text.removesuffix("...\n").strip()
+    # Only the break: other white space, such as U+00A0, may be what the text consists of.
+    return text.removesuffix("...\n").strip("\n")

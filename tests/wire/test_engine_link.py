@@ -18,6 +18,7 @@ from vllm.v1.outputs import LogprobsLists
 
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId
+from baton.prefix_keys import tenant_salt
 from baton.spans import context_of
 from router import engine_link
 from router.engine_link import failure_of
@@ -232,6 +233,22 @@ async def test_a_trace_goes_on_in_the_engines(house: House) -> None:
     assert ours == taken.trace.context
     assert ours.trace_id == context_of(TRACEPARENT).trace_id
     assert ours.span_id != context_of(TRACEPARENT).span_id
+
+
+async def test_tenants_of_front_ends_do_not_share_caches_if_told_so(house: House) -> None:
+    for own in (False, True):
+        house.links._own_caches = own
+        for tenant in ("a", "b"):
+            front = await house.front(f"{tenant}{own}", tenant)
+            await front.ask("x", cache_salt="chosen")
+            await front.answer("x")
+    shared, own = house.heart.requests[:2], house.heart.requests[2:]
+    assert [one.cache_salt for one in shared] == ["chosen", "chosen"]
+    assert [one.cache_salt for one in own] == [
+        tenant_salt("a", "chosen"),
+        tenant_salt("b", "chosen"),
+    ]
+    assert [core.cache_salt for core in house.heart.cores[2:]] == [one.cache_salt for one in own]
 
 
 async def test_what_is_asked_of_an_engine_is_answered_or_refused(house: House) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from baton.settings import yaml12
@@ -66,6 +66,7 @@ def test_what_is_refused(text: str) -> None:
 
 
 @given(values)
+@example("\u00a0")
 def test_dump_and_parse_agree_on_one_line(value: object) -> None:
     text = yaml12.dump(value)
     assert "\n" not in text
