@@ -3,11 +3,12 @@
 usage: python -m benchmarks.api [--quick] [--json FILE]
 The worker is played (`benchmarks.api_worker`): it computes nothing, answers at once, and either
 never waits between steps or takes one every 20 ms. Everything else is real: a router process for
-each way, its front-end processes where it has some, gRPC to the worker, HTTP to the clients. The
-ways take turns. Processor time is that of the router and of all that it has started, from the
-kernel's books, in microseconds per token that a client got. `..._added_ttft_ms` is the median time
-from sending a one-token request to its text, the worker's part and both hops included. The last
-line is one JSON object.
+each way, its front-end processes where it has some, gRPC to the worker, HTTP or gRPC to the
+clients. The ways take turns: vLLM's Rust front end, its Python server in the router, the router's
+gRPC service, and two routers at one port. Processor time is that of the routers and of all that
+they have started, from the kernel's books, in microseconds per token that a client got.
+`..._added_ttft_ms` is the median time from sending a one-token request to its text, the worker's
+part and both hops included. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.request import urlopen
 
+from baton.messages import ClusterView
 from baton.settings import Settings, process_environ
 from benchmarks import nodes
-from benchmarks.api_client import OpenAiStreams, Times, paced
+from benchmarks.api_client import GrpcStreams, OpenAiStreams, Times, paced
 from benchmarks.api_worker import work
 from deploy.model import DEMO_NAME, resolved
+from deploy.port import hold, hold_grpc, on_port
 
 STREAMS = 64
 PACE_S = 0.02
@@ -44,27 +48,46 @@ class Size:
 QUICK, FULL = Size(2, 100, 40, 25), Size(9, 250, 200, 200)
 
 
-class Way:
-    """A way to the API: the router that it needs, and a client. Others override what differs.
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Routers that share a port, and where clients find them."""
 
-    `longer`: how many times as many tokens it takes to be measured as well as the dearest.
+    url: str
+    pids: tuple[int, ...]
+
+
+class Way:
+    """A way to the API: the routers that it needs, and a client. Others override what differs.
+
+    `longer`: how many times as many tokens it takes to be measured as well as the dearest. Ways
+    whose routers are set alike share them.
     """
 
-    def __init__(self, name: str, longer: int = 1, **router: Any) -> None:
+    def __init__(self, name: str, longer: int = 1, routers: int = 1, **router: Any) -> None:
         self.name = name
         self.longer = longer
-        self._router = router
+        self.routers = routers
+        self.router = router
 
     def settings(self) -> Settings:
-        """The router's."""
-        router = {"port": 0, "disaggregate": "never", "ask": "never", "ui": False, **self._router}
+        """The routers'."""
+        router = {"port": 0, "disaggregate": "never", "ask": "never", "ui": False, **self.router}
         return Settings.model_validate({"router": router, "admission": {"shed_at": 0.0}})
 
-    async def connect(self, url: str) -> OpenAiStreams:
+    async def connect(self, site: Site) -> Any:
         """A client that can have all streams at once."""
-        client = OpenAiStreams(url)
+        client = OpenAiStreams(site.url)
         await client.open(STREAMS)
         return client
+
+
+class GrpcWay(Way):
+    """The gRPC service of the router itself."""
+
+    async def connect(self, site: Site) -> Any:
+        """One connection carries all streams."""
+        with await asyncio.to_thread(urlopen, f"{site.url}/status", timeout=10) as answer:
+            return GrpcStreams(json.load(answer)["grpc"])
 
 
 def ways() -> list[Way]:
@@ -73,6 +96,8 @@ def ways() -> list[Way]:
     return [
         Way("rust_path", longer=6, front="rust", rust_front_path=binary),
         Way("http", front="in-process"),
+        GrpcWay("grpc", longer=4, front="in-process"),
+        Way("two_processes", routers=2, front="in-process"),
     ]
 
 
@@ -81,7 +106,7 @@ class Served:
     """A running router and its client."""
 
     way: Way
-    pid: int
+    pids: tuple[int, ...]
     client: Any
     free_us: list[float] = field(default_factory=list)
     front_end_us: list[float] = field(default_factory=list)
@@ -92,14 +117,18 @@ class Served:
 
     def cpu_s(self) -> float:
         """Of the router and of what it has started."""
-        return sum(_cpu_s(pid) for pid in _family(self.pid))
+        return sum(_cpu_s(one) for pid in self.pids for one in _family(pid))
+
+    def own_s(self) -> float:
+        """Of the router alone."""
+        return sum(map(_cpu_s, self.pids))
 
     async def streams(self, tokens: int) -> tuple[float, float, float]:
         """Processor time per token in microseconds, the front ends' part, and tokens per second."""
-        cpu_s, own_s, began = self.cpu_s(), _cpu_s(self.pid), time.perf_counter()
+        cpu_s, own_s, began = self.cpu_s(), self.own_s(), time.perf_counter()
         await self.client.together(STREAMS, tokens)
         wall_s, count = time.perf_counter() - began, STREAMS * tokens
-        whole_s, own_s = self.cpu_s() - cpu_s, _cpu_s(self.pid) - own_s
+        whole_s, own_s = self.cpu_s() - cpu_s, self.own_s() - own_s
         return whole_s / count * 1e6, (whole_s - own_s) / count * 1e6, count / wall_s
 
     async def probe(self) -> None:
@@ -121,11 +150,9 @@ def _cpu_s(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
-async def measure(
-    worker: nodes.Child, urls: list[tuple[Way, str, int]], size: Size
-) -> list[Served]:
+async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size) -> list[Served]:
     """All ways in turn, which of them begins changing every time."""
-    served = [Served(way, pid, await way.connect(url)) for way, url, pid in urls]
+    served = [Served(way, site.pids, await way.connect(site)) for way, site in sites]
     for one in served:
         await one.streams(32)
     for turn in range(size.rounds):
@@ -144,7 +171,7 @@ async def measure(
         paced(worker, 0.0)
         print(f"round {turn + 1} of {size.rounds} done", flush=True)
     for one in served:
-        one.client.close()
+        await one.client.aclose()
     return served
 
 
@@ -159,29 +186,49 @@ def result(served: list[Served]) -> dict[str, float]:
         figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
     figures["tokens_per_s_per_router"] = max(median(one.tokens_per_s) for one in served)
+    for name, way in (("grpc", "grpc"), ("two_process", "two_processes")):
+        for pace in ("", "_paced"):
+            cost, http = (figures[f"{w}{pace}_cpu_us_per_token"] for w in (way, "http"))
+            figures[f"{name}{pace}_cpu_ratio"] = cost / http
     return {name: round(value, 3) for name, value in figures.items()} | {"streams": STREAMS}
 
 
 @contextmanager
-def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, list[tuple[Way, str, int]]]]:
-    """The worker, and a router for each way."""
+def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, list[tuple[Way, Site]]]]:
+    """The worker, and the routers of each way."""
     with ExitStack() as stack:
         worker = nodes.start(work, DEMO_NAME)
         stack.callback(worker.end)
-        routers = []
+        started: dict[str, list[nodes.Child]] = {}
         for way in chosen:
-            routers.append(
-                nodes.start(nodes.route, resolved(way.settings()).model_dump(), "digest")
-            )
-            stack.callback(routers[-1].end)
+            if _set_alike(way) not in started:
+                started[_set_alike(way)] = list(_start(way, stack))
         view = nodes.view_of([worker.word()])
-        found = []
-        for way, router in zip(chosen, routers, strict=True):
-            url = router.word().ready_url
-            router.pipe.send(view)
-            router.word()
-            found.append((way, url, router.process.pid or 0))
-        yield worker, found
+        sites = {key: _site(routers, view) for key, routers in started.items()}
+        yield worker, [(way, sites[_set_alike(way)]) for way in chosen]
+
+
+def _set_alike(way: Way) -> str:
+    return json.dumps([way.routers, way.router])
+
+
+def _start(way: Way, stack: ExitStack) -> Iterator[nodes.Child]:
+    settings = way.settings()
+    # Held until the end, so that all get the same ports.
+    held = stack.enter_context(hold(settings)), stack.enter_context(hold_grpc(settings))
+    dump = resolved(on_port(settings, *held)).model_dump()
+    for _ in range(way.routers):
+        router = nodes.start(nodes.route, dump, "digest")
+        stack.callback(router.end)
+        yield router
+
+
+def _site(routers: list[nodes.Child], view: ClusterView) -> Site:
+    urls = [router.word().ready_url for router in routers]
+    for router in routers:
+        router.pipe.send(view)
+        router.word()
+    return Site(urls[0], tuple(router.process.pid or 0 for router in routers))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -190,9 +237,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
     started = time.monotonic()
-    with running(ways()) as (worker, urls):
+    with running(ways()) as (worker, sites):
         print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
-        figures = result(asyncio.run(measure(worker, urls, QUICK if args.quick else FULL)))
+        figures = result(asyncio.run(measure(worker, sites, QUICK if args.quick else FULL)))
     line = json.dumps(figures)
     if args.json is not None:
         args.json.write_text(line + "\n")

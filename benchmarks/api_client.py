@@ -7,6 +7,10 @@ import re
 import time
 from dataclasses import dataclass
 
+import grpc
+from baton_client.v1 import service_pb2 as pb
+from baton_client.v1 import service_pb2_grpc as pb_grpc
+
 from benchmarks.nodes import Child
 from deploy.model import DEMO_NAME
 
@@ -86,7 +90,8 @@ class OpenAiStreams:
         asking = [one.ask(self._message(tokens)) for one in self._connections[:streams]]
         return list(await asyncio.gather(*asking))
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
+        """Closes the connections."""
         for one in self._connections:
             one.close()
 
@@ -101,6 +106,36 @@ class OpenAiStreams:
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
+
+
+class GrpcStreams:
+    """Streams of baton.v1.Baton/Generate at one server."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address)
+        self._generate = pb_grpc.BatonStub(self._channel).Generate
+        self._number = 0
+
+    async def together(self, streams: int, tokens: int) -> list[Times]:
+        """So many streams at once, each of so many tokens."""
+        return list(await asyncio.gather(*(self._ask(tokens) for _ in range(streams))))
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def _ask(self, tokens: int) -> Times:
+        self._number += 1
+        sampling = pb.Sampling(temperature=0, ignore_eos=True, max_tokens=tokens)
+        prompt = pb.Prompt(text=f"def parse_{self._number}(line):")
+        began, first_s, found = time.perf_counter(), 0.0, 0
+        async for message in self._generate(pb.GenerateRequest(prompt=prompt, sampling=sampling)):
+            for delta in message.deltas:
+                found += delta.tokens
+                first_s = first_s or (time.perf_counter() - began if delta.text else 0.0)
+        if found != tokens or not first_s:
+            raise RuntimeError(f"{found} of {tokens} tokens came")
+        return Times(first_s, time.perf_counter() - began)
 
 
 def paced(worker: Child, pace_s: float) -> None:
