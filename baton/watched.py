@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 _LOOK_EVERY_S = 1.0
 _log = logging.getLogger("baton.files")
-_Stamp: TypeAlias = tuple[tuple[int, int, int], ...] | None
+_Stamp: TypeAlias = tuple[tuple[int, ...], ...] | None
 
 
 class Watched(Generic[T]):
@@ -36,6 +36,8 @@ class Watched(Generic[T]):
         self._stamp = self._stamped()
         self._made = make()
         self._looked_at = now()
+        self._fault = ""
+        """Why the files could not be used at the last look; empty = they could."""
 
     def latest(self) -> T:
         """What the files say, or said while they could be read."""
@@ -47,18 +49,20 @@ class Watched(Generic[T]):
 
     def _look(self) -> None:
         stamp = self._stamped()
-        if stamp == self._stamp:
+        # What could not be used may become readable without a change that a stamp shows.
+        if stamp == self._stamp and not self._fault:
             return
         self._stamp = stamp
-        files = ", ".join(map(str, self._paths))
+        files, before = ", ".join(map(str, self._paths)), self._fault
         try:
             self._made = self._make()
         except (OSError, ValueError) as error:
-            # The next look that finds a change tries again, such as the second file of two.
-            _log.error(
-                "cannot be used, the earlier stays", extra={"files": files, "why": str(error)}
-            )
+            self._fault = str(error) or type(error).__name__
+            if self._fault != before:
+                about = {"files": files, "why": self._fault}
+                _log.error("cannot be used, the earlier stays", extra=about)
         else:
+            self._fault = ""
             _log.info("read anew", extra={"files": files})
 
     def _stamped(self) -> _Stamp:
@@ -66,4 +70,4 @@ class Watched(Generic[T]):
             found = [path.stat() for path in self._paths]
         except OSError:
             return None
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
+        return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino) for one in found)

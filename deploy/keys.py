@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,6 +134,11 @@ def _write(path: Path, keys: Mapping[str, ApiKey]) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
         with os.fdopen(descriptor, "w") as file:
+            if path.exists():
+                # Whoever could read it can read it still: routers may be another user's.
+                was = path.stat()
+                os.fchown(descriptor, was.st_uid, was.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
             file.write(json.dumps(document, indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -51,6 +51,10 @@ class CallerHeaders:
         """Serves one connection or request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if not scope["path"].isprintable():
+            # A route's pattern lets one line break pass at its end; the comparisons here do not.
+            error = BatonError(Reason.INVALID_REQUEST, "The path has control characters.")
+            return await error_response(error)(scope, receive, send)
         if unlocked(scope["path"]):
             CALLER.set(STRANGER)
             return await self._app(scope, receive, send)

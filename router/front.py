@@ -223,12 +223,14 @@ class BatonFront(AsyncLLM):
         raise FrontError(BatonError(Reason.UNSUPPORTED, "Pooling is not supported."))
 
     async def _add_request(self, request: EngineCoreRequest, *args: Any) -> None:
+        taken = False
         try:
             await super()._add_request(request, *args)
-        except FrontError:
-            # vLLM has registered the request by then and would keep it for ever.
-            self.output_processor.abort_requests([request.request_id], internal=True)
-            raise
+            taken = True
+        finally:
+            if not taken:
+                # vLLM has registered the request by then and would keep it for ever.
+                self.output_processor.abort_requests([request.request_id], internal=True)
 
     def _run_output_handler(self) -> None:
         """Does nothing: outputs come by `deliver`."""

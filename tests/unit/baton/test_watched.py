@@ -47,6 +47,25 @@ def test_a_change_is_seen_within_a_second_and_not_looked_for_before(numbers: Num
     assert (watched.latest(), numbers.made) == (12, 2)
 
 
+def test_what_could_not_be_read_is_tried_again_without_a_change(
+    numbers: Numbers, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [OSError("too many open files")] * 2
+
+    def make() -> int:
+        if numbers.made and faults:
+            raise faults.pop()
+        return numbers.sum()
+
+    watched = Watched(numbers.paths, make, numbers.clock.now)
+    numbers.write("10")
+    for expected in (3, 3, 12):
+        numbers.clock.advance(1)
+        assert watched.latest() == expected
+    messages = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert messages == ["cannot be used, the earlier stays"]
+
+
 @pytest.mark.parametrize("broken", ["x", None])
 def test_what_cannot_be_read_leaves_the_earlier_and_is_told_once(
     numbers: Numbers, broken: str | None, caplog: pytest.LogCaptureFixture

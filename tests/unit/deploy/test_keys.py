@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_many_at_once_lose_nothing(file: Path) -> None:
         made = list(pool.map(lambda n: keys.add(access, f"t{n}", operator=False), range(24)))
     assert set(api_keys.read(file)) == {key.id for _, key in made}
     assert [one.name for one in file.parent.iterdir() if one.suffix == ".tmp"] == []
+
+
+def test_whoever_could_read_the_file_can_read_it_still(file: Path) -> None:
+    access = AccessSettings(keys_path=str(file))
+    keys.add(access, "team-a", operator=False)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(file, 4321, 4322)
+    was = file.stat()
+    keys.add(access, "team-b", operator=False)
+    found = file.stat()
+    assert (found.st_mode, found.st_uid, found.st_gid) == (was.st_mode, was.st_uid, was.st_gid)
 
 
 def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:

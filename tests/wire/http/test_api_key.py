@@ -133,6 +133,15 @@ async def test_a_name_that_is_not_the_keys_is_refused(doors: Doors) -> None:
     assert doors.heart.requests[-1].caller.tenant == "default"
 
 
+@pytest.mark.parametrize("path", [*OF_OPERATORS, *OF_TENANTS, "/ui/data", "/ui/request/x"])
+async def test_a_line_break_at_the_end_of_a_path_opens_nothing(doors: Doors, path: str) -> None:
+    for key in ("", doors.a):
+        answer = await doors.get(f"{path}%0A", key)
+        assert answer.status_code == 400
+    answer = await doors.client.post("/v1/completions%0A", json={}, headers=_bearer(doors.a))
+    assert answer.status_code == 400
+
+
 async def test_what_tells_of_all_tenants_is_the_operators(doors: Doors) -> None:
     for path in (*OF_OPERATORS, "/ui/data", "/ui/request/x"):
         refused = await doors.get(path, doors.a)
