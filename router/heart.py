@@ -197,9 +197,9 @@ class Heart:
         """What it measured for scaling, a moment ago; any thread may ask."""
         return self._measuring.seen(self._clock.now())
 
-    def story(self, request_id: str, tenant: str | None = None) -> str | None:
-        """The life of a request, running or lately ended; part of its id will do. None: unknown."""
-        return self._ledger.story(request_id, tenant)
+    def story(self, name: str, tenant: str | None = None, whole: bool = False) -> str | None:
+        """The life of a request, running or lately ended; part of its id will do unless `whole`."""
+        return self._ledger.story(name, tenant, whole)
 
     def explain(self, request_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """Why a request went where it went, newest last; part of its id will do."""

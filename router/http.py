@@ -101,8 +101,8 @@ class Pages:
     knock: Knock
     """Raises BatonError while a request of this caller would be refused."""
     status: Callable[[], Mapping[str, Any]]
-    story: Callable[[str, str | None], str | None]
-    """By a part of its id, and the only tenant who may be told of; None = all of them."""
+    story: Callable[[str, str | None, bool], str | None]
+    """By its id, the only tenant who may be told of (None = all), and whether a part won't do."""
     explain: Explain
     registry: CollectorRegistry
     board: Board | None = None
@@ -259,7 +259,7 @@ def _own_routes(pages: Pages) -> list[Route]:
         return JSONResponse(pages.status())
 
     async def story(request: Request) -> Response:
-        text = pages.story(request.path_params["request_id"], CALLER.get().sees)
+        text = pages.story(request.path_params["request_id"], CALLER.get().sees, False)
         if text is None:
             raise HTTPException(404, "No such request, or it is too long ago.")
         return PlainTextResponse(text)

@@ -20,7 +20,7 @@ REASON_HEADER = "x-baton-reason"
 ERROR_STATE = "baton_error"
 _TRANSFER_FIELDS = ("kv_transfer_params", "ec_transfer_params")
 _STORED_FIELDS = ("previous_response_id", "background")
-_ITEMS_MAX = {"messages": 8192, "input": 8192, "tools": 1024}
+ITEMS_MAX = {"messages": 8192, "input": 8192, "tools": 1024}
 """Each costs work before its tokens are counted. vLLM bounds prompts, and what is below them."""
 _MEDIA = ("image", "audio", "video", "file", "document")
 _DRAIN_FACTOR = 8
@@ -55,7 +55,7 @@ def refuse_fields(request: object) -> None:
                 f"Responses are not stored: send the whole conversation instead of {field}.",
                 param=field,
             )
-    for field, value in _fields(request, tuple(_ITEMS_MAX)).items():
+    for field, value in _fields(request, tuple(ITEMS_MAX)).items():
         _refuse_many(field, value)
     _refuse_media(request)
 
@@ -75,8 +75,8 @@ def _fields(request: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _refuse_many(field: str, value: object) -> None:
     items = _listed(value)
-    if len(items) > _ITEMS_MAX[field]:
-        message = f"{field} has {len(items)} items; allowed: {_ITEMS_MAX[field]}"
+    if len(items) > ITEMS_MAX[field]:
+        message = f"{field} has {len(items)} items; allowed: {ITEMS_MAX[field]}"
         raise BatonError(Reason.INVALID_REQUEST, message, param=field)
 
 

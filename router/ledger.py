@@ -6,6 +6,7 @@ Bounded by the requests in flight and a fixed number of stories. Decides nothing
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -188,13 +189,13 @@ class Ledger:
         """Returns once nobody is inside."""
         await self._idle.wait()
 
-    def story(self, text: str, tenant: str | None = None) -> str | None:
+    def story(self, text: str, tenant: str | None = None, whole: bool = False) -> str | None:
         """The lives of the requests whose id is `text` or else contains it; None if there are none.
 
         Front ends add to the ids that clients see, so a part of an id has to do. With a `tenant`,
-        those of this one only.
+        those of this one only; if `whole`, those that a client has named exactly so.
         """
-        return "\n".join(map(self._told, self._named(text, tenant))) or None
+        return "\n".join(map(self._told, self._named(text, tenant, whole))) or None
 
     def split(self, request_id: RequestId) -> Split | None:
         """Where the time to its first token went, once that is written; the latest are known."""
@@ -215,14 +216,17 @@ class Ledger:
         found = self._named(text)
         return found[-1] if found else None
 
-    def _named(self, text: str, tenant: str | None = None) -> list[FlowState]:
+    def _named(self, text: str, tenant: str | None = None, whole: bool = False) -> list[FlowState]:
         lives = {request_id: one.state for request_id, one in self._lives.items()}
         states = {**self._stories, **lives}
         if tenant is not None:
             states = {key: one for key, one in states.items() if self._tenant(key) == tenant}
         if exact := states.get(RequestId(text)):
             return [exact]
-        found = [state for request_id, state in states.items() if text and text in request_id]
+        # As front ends name the choices of a request, and keep requests of one name apart.
+        words = rf"(\d+_)?{re.escape(text)}-[0-9a-f]{{8}}" if whole else re.escape(text)
+        fits = re.compile(words).fullmatch if whole else re.compile(words).search
+        found = [state for request_id, state in states.items() if text and fits(request_id)]
         return found[-_STORIES_SHOWN_MAX:]
 
     def _told(self, state: FlowState) -> str:

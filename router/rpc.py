@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from baton.errors import StartupError, StartupFault
 from baton.settings.router import RouterSettings
 from baton.tasks import Tasks
+from baton.wire.credentials import listen
 from router.access import OPEN, Access
 from router.http import Pages
 from router.rpc_calls import Bounds, Calls
@@ -91,8 +92,10 @@ async def serve(
     methods = {name: calls.handler(method) for name, method in service.methods().items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, methods),))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    shown = (NAME, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(shown, server)
+    if not access.guarded:
+        # It asks nobody for a key, and what strangers can ask of it is not bounded.
+        shown = (NAME, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(shown, server)
     port = _listen(server, place)
     await server.start()
     return RpcServer(server, port, calls, health)
@@ -102,9 +105,7 @@ def _listen(server: grpc.aio.Server, place: Place) -> int:
     host = f"[{place.host}]" if ":" in place.host else place.host
     address = f"{host}:{place.port}"
     try:
-        if place.credentials is None:
-            return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, place.credentials))
+        return listen(server, address, place.credentials)
     except RuntimeError as error:
         raise StartupError(
             StartupFault.PORT_TAKEN,

@@ -15,16 +15,28 @@ from router.policy.tenants import Priority
 
 _READ = frozenset({"authorization", "x-api-key", TENANT_HEADER, PRIORITY_HEADER, TRACEPARENT})
 _LEAST_S = 0.001
+_AHEAD_S = 0.15
+"""How long before the end of a call its request ends, so that it is told and counted as late."""
 
 
 def caller_of_call(context: Any, access: Access = OPEN) -> Caller:
-    """Who calls, and how long they wait: the call's own deadline counts, no header.
+    """Who calls, and how long they wait from now on.
 
     Raises BatonError for metadata that cannot be read and for callers who are not let in.
     """
     headers = _headers(context.invocation_metadata() or ())
-    caller, left_s = caller_of(headers, access), context.time_remaining()
-    return caller if left_s is None else caller._replace(timeout_s=max(left_s, _LEAST_S))
+    return timed(caller_of(headers, access), context)
+
+
+def timed(caller: Caller, context: Any) -> Caller:
+    """The same caller with what is left of the call's own deadline, which counts, no header.
+
+    A little less than that: once gRPC's deadline has passed, the call is merely cancelled.
+    """
+    if (left_s := context.time_remaining()) is None:
+        return caller
+    ahead_s = min(_AHEAD_S, left_s / 4)
+    return caller._replace(timeout_s=max(left_s - ahead_s, _LEAST_S))
 
 
 def lowered(caller: Caller, wanted: int) -> Caller:

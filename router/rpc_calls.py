@@ -23,7 +23,7 @@ from router.caller import CALLER
 from router.caller_headers import Knock
 from router.exchange import EXCHANGE, Exchange
 from router.front import FrontError
-from router.rpc_caller import caller_of_call
+from router.rpc_caller import caller_of_call, timed
 from router.rpc_errors import code_of, trailers_of, words_of
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Calls:
         except asyncio.CancelledError as error:
             if not self._cut:
                 raise
-            raise BatonError(Reason.DRAINING, "The router stops.") from error
+            raise self._stops() from error
         except grpc.aio.BaseError as error:
             raise asyncio.CancelledError from error
         except Exception as error:
@@ -120,20 +120,32 @@ class Calls:
             raise BatonError(Reason.INTERNAL, "The router failed.") from error
 
     async def _serve(self, method: Method[Any], context: Any, exchange: Exchange) -> None:
+        if self._cut:
+            raise self._stops()
         if self.running > self._bounds.calls:
             raise BatonError(
                 Reason.QUEUE_FULL,
                 "The router has too many calls.",
                 retry_after_s=self._bounds.retry_after_s,
             )
-        caller = caller_of_call(context, self._access)
+        try:
+            caller = caller_of_call(context, self._access)
+        except BatonError as error:
+            _tell(method, context, error)
+            raise
         with ExitStack() as stack:
             if method.knocks:
                 caller = caller._replace(door_pass=stack.enter_context(self._knock(caller)))
             CALLER.set(caller)
             EXCHANGE.set(exchange)
             request = await self._read(context, method.request)
+            # The message took its time.
+            CALLER.set(timed(caller, context))
             await method.serve(Call(request, exchange, context.write))
+
+    def _stops(self) -> BatonError:
+        after_s = self._bounds.retry_after_s
+        return BatonError(Reason.DRAINING, "The router stops.", retry_after_s=after_s)
 
     async def _read(self, context: Any, kind: type[_M]) -> _M:
         try:
@@ -152,3 +164,10 @@ class Calls:
             raise BatonError(
                 Reason.INVALID_REQUEST, f"The message is no {kind.DESCRIPTOR.full_name}."
             ) from error
+
+
+def _tell(method: Method[Any], context: Any, error: BatonError) -> None:
+    # As over HTTP: what is refused for other reasons is told of by whoever refused it.
+    if error.reason in (Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED):
+        about = {"client": context.peer(), "message_type": method.request.DESCRIPTOR.full_name}
+        _log.info("call refused", extra={"reason": error.reason.value, **about})

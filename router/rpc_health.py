@@ -17,6 +17,7 @@ from baton.errors import BatonError
 
 _LOOK_EVERY_S = 0.25
 _WATCHERS_MAX = 10_000
+_SERVICE_CHARS_MAX = 256
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -50,6 +51,7 @@ class Health:
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> health_pb2.HealthCheckResponse:
+        await _refuse_long(request, context)
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service.")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
@@ -62,6 +64,7 @@ class Health:
         return health_pb2.HealthListResponse(statuses=found)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        await _refuse_long(request, context)
         if self._watchers >= _WATCHERS_MAX:
             # Clients take that for healthy; after any other status they would not come at all.
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Too many watch already.")
@@ -92,3 +95,10 @@ class Health:
         except BatonError:
             return _NOT_SERVING
         return _SERVING
+
+
+async def _refuse_long(request: health_pb2.HealthCheckRequest, context: Any) -> None:
+    # Whoever watches keeps the name, and nobody is asked for a key here.
+    if len(request.service) > _SERVICE_CHARS_MAX:
+        most = f"A service's name has at most {_SERVICE_CHARS_MAX} characters."
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, most)

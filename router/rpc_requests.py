@@ -23,6 +23,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from baton.errors import BatonError, Reason
 from router.front import BatonFront, FrontError, TokenStream
+from router.http_guard import ITEMS_MAX
 
 _OPTIONAL = (
     "min_tokens",
@@ -112,7 +113,9 @@ class Requests:
                 ),
                 serving.default_sampling_params,
             )
-            return self._front.generate(engine_input, params, request_id)
+            # The answer's text is what has the structure, with no reasoning before it.
+            whole = {"reasoning_ended": True} if chats and params.structured_outputs else {}
+            return self._front.generate(engine_input, params, request_id, **whole)
 
     async def _text(self, asked: CompletionRequest) -> Any:
         rendered = await self._completion.online_renderer.render_completion(asked)
@@ -147,12 +150,23 @@ class Requests:
 def _kind(prompt: pb.Prompt) -> str:
     kind = prompt.WhichOneof("kind")
     if kind is None:
-        raise BatonError(Reason.INVALID_REQUEST, "There is no prompt.", param="prompt")
-    if kind == "conversation" and not prompt.conversation.messages:
-        raise BatonError(
-            Reason.INVALID_REQUEST, "The conversation is empty.", param="prompt.conversation"
-        )
+        raise _wrong("There is no prompt.", "prompt")
+    if kind == "conversation":
+        _check_many(len(prompt.conversation.messages), "prompt.conversation")
+    if kind == "token_ids" and not prompt.token_ids.ids:
+        raise _wrong("There are no tokens.", "prompt.token_ids")
     return kind
+
+
+def _check_many(messages: int, where: str) -> None:
+    if messages == 0:
+        raise _wrong("The conversation is empty.", where)
+    if messages > (most := ITEMS_MAX["messages"]):
+        raise _wrong(f"The conversation has {messages} messages; allowed: {most}", where)
+
+
+def _wrong(message: str, where: str) -> BatonError:
+    return BatonError(Reason.INVALID_REQUEST, message, param=where)
 
 
 def _prompt(prompt: pb.Prompt, kind: str) -> dict[str, Any]:

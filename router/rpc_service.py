@@ -24,10 +24,12 @@ _NAME = re.compile(r"[!-~]{1,128}")
 class Service:
     """Belongs to one event loop. `story` tells the life of a request, None where it is unknown."""
 
-    def __init__(self, requests: Requests, story: Callable[[str, str | None], str | None]) -> None:
+    def __init__(
+        self, requests: Requests, story: Callable[[str, str | None, bool], str | None]
+    ) -> None:
         self._requests = requests
         self._story = story
-        self._names: set[str] = set()
+        self._names: set[tuple[str, str]] = set()
 
     def methods(self) -> Mapping[str, Method[Any]]:
         """By name."""
@@ -80,7 +82,7 @@ class Service:
     async def get_story(self, call: Call[pb.GetStoryRequest]) -> None:
         """Writes the life of a request."""
         name = _checked_name(call.request.request_id)
-        text = self._story(name, CALLER.get().sees)
+        text = self._story(name, CALLER.get().sees, True)
         if text is None:
             raise BatonError(
                 Reason.REQUEST_UNKNOWN,
@@ -102,15 +104,15 @@ class Service:
     def _named(self, wanted: str) -> Iterator[str]:
         """The name of a request, which is its own until the end. Raises BatonError."""
         name = _checked_name(wanted) if wanted else f"rpc-{uuid4().hex}"
-        if name in self._names:
+        if (own := (CALLER.get().tenant, name)) in self._names:
             raise BatonError(
                 Reason.DUPLICATE_ID, "A request of this name runs.", param="request_id"
             )
-        self._names.add(name)
+        self._names.add(own)
         try:
             yield name
         finally:
-            self._names.discard(name)
+            self._names.discard(own)
 
 
 async def _pass_on(stream: Any, answer: Answer, call: Call[Any]) -> None:

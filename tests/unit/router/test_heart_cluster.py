@@ -125,6 +125,20 @@ async def test_stories_are_told_for_running_and_ended_requests(scene: Scene, mon
     assert "decoding" in scene.heart.story("live")
 
 
+async def test_of_a_whole_name_no_other_story_is_told(scene: Scene) -> None:
+    scene.up(D)
+    for name in ("a-01234567", "1_a-01234567", "a-01234567-01234567", "ba-01234567"):
+        scene.submit(name)
+        scene.frame("d", done=f"{name}.0.s")
+    for late in range(9):
+        scene.submit(f"late-a-{late}")
+        scene.frame("d", done=f"late-a-{late}.0.s")
+    told = scene.heart.story("a", None, True).splitlines()
+    requests = [line for line in told if line.startswith("request ")]
+    assert [line.split()[1] for line in requests] == ["a-01234567:", "1_a-01234567:"]
+    assert scene.heart.story("late-a", None, True) is None
+
+
 async def test_with_a_tenants_name_its_own_stories_only_are_told(scene: Scene) -> None:
     scene.up(D)
     scene.submit("x-ended", caller=Caller("a"))

@@ -39,7 +39,7 @@ async def served() -> AsyncIterator[House]:
         ready=ready,
         knock=heart.knock,
         status=lambda: {"workers": 2},
-        story=lambda request_id, _: "told" if request_id == "known/1" else None,
+        story=lambda request_id, *_: "told" if request_id == "known/1" else None,
         explain=lambda request_id, _: [{"line": "to p"}] if "known" in request_id else [],
         registry=registry,
     )

@@ -40,7 +40,7 @@ async def served() -> AsyncIterator[House]:
         ready=ready,
         knock=heart.knock,
         status=dict,
-        story=lambda request_id, _tenant: "told" if request_id == "known" else None,
+        story=lambda request_id, _tenant, _whole: "told" if request_id == "known" else None,
         explain=lambda _: [],
         registry=CollectorRegistry(),
     )

@@ -177,3 +177,10 @@ async def test_models(house: House):
 async def test_a_story(house: House):
     found = await house.stub.GetStory(pb.GetStoryRequest(request_id="known"))
     assert found.text == "told"
+
+
+@pytest.mark.parametrize(("prompt", "found"), [(talk(), True), ("Hi", None)])
+async def test_a_structure_begins_with_the_answer_of_a_conversation(house: House, prompt, found):
+    sampling = {"choices": pb.Choices(texts=["yes", "no"])}
+    await generate(house, prompt, sampling)
+    assert house.heart.cores[0].reasoning_ended is found

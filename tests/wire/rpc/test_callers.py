@@ -95,6 +95,17 @@ async def test_the_deadline_of_a_call_frees_the_engines(house: House):
     await until(lambda: not house.heart.live)
 
 
+async def test_a_message_that_comes_late_leaves_less_of_the_deadline(house: House):
+    call = house.channel.stream_stream("/baton.v1.Baton/Generate")(timeout=20)
+    await until(lambda: house.heart.callers)
+    await asyncio.sleep(0.5)
+    await call.write(asked().SerializeToString())
+    await call.done_writing()
+    async for _ in call:
+        pass
+    assert house.heart.requests[0].caller.timeout_s < 19.7
+
+
 async def test_a_client_whose_connection_breaks(house: House):
     script = house.heart.script
     script.endless, script.delay_s = True, 0.01
@@ -125,7 +136,8 @@ async def test_a_slow_reader_holds_one_merged_output(house: House):
         call.cancel()
 
 
-async def test_a_wrong_key_is_refused_unread(house: House):
+async def test_a_wrong_key_is_refused_unread(house: House, caplog):
+    caplog.set_level("INFO", logger="router.rpc_calls")
     server = await serve(
         house.requests,
         house.pages,
@@ -140,8 +152,19 @@ async def test_a_wrong_key_is_refused_unread(house: House):
             found = await refused(method(raw, metadata=[("authorization", "Bearer wrong")]))
             assert found.code is grpc.StatusCode.UNAUTHENTICATED
             assert not house.heart.callers
+            assert refusals(caplog) == ["unauthenticated"]
+            reflection = channel.stream_stream(
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+            )
+            assert (await refused(reflection())).code is grpc.StatusCode.UNIMPLEMENTED
             async for _ in method(raw, metadata=[("authorization", "Bearer right")]):
                 pass
     finally:
         await server.stop(0)
     assert await generate(house)
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Why calls were refused, of those whose log line says from where."""
+    told = [one for one in caplog.records if one.getMessage() == "call refused"]
+    return [one.reason for one in told if "127.0.0.1" in one.client]

@@ -10,7 +10,7 @@ from baton_client.v1 import service_pb2 as pb
 from vllm.v1.engine import FinishReason
 
 from baton.errors import RULES, BatonError, Reason
-from tests.wire.rpc.support import BODY_MIB, House, asked, generate, refused, rest, talk
+from tests.wire.rpc.support import BODY_MIB, TALK, House, asked, generate, refused, rest, talk
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
 Code = grpc.StatusCode
@@ -66,9 +66,13 @@ async def test_an_engine_that_gives_up(house: House):
         ({"sampling": {"choices": pb.Choices()}}, None),
         ({"prompt": ""}, "prompt"),
         ({"prompt": pb.Prompt()}, "prompt"),
-        ({"prompt": pb.Prompt(token_ids=pb.TokenIds())}, None),
+        ({"prompt": pb.Prompt(token_ids=pb.TokenIds())}, "prompt.token_ids"),
         ({"prompt": pb.Prompt(token_ids=pb.TokenIds(ids=[4_000_000_000]))}, None),
         ({"prompt": pb.Prompt(conversation=pb.Conversation())}, "prompt.conversation"),
+        (
+            {"prompt": pb.Prompt(conversation=pb.Conversation(messages=TALK * 8193))},
+            "prompt.conversation",
+        ),
         ({"cache_salt": "x" * 2000}, "cache_salt"),
         ({"request_id": "x" * 129}, "request_id"),
         ({"request_id": "a\nb"}, "request_id"),
@@ -121,8 +125,15 @@ async def test_a_name_is_that_of_one_request(house: House):
             await asyncio.sleep(0.01)
     found = await refused(house.stub.Generate(asked(request_id="mine")))
     assert (found.code, found.reason) == (Code.ALREADY_EXISTS, "duplicate_id")
+    other = [("x-baton-tenant", "other")]
+    elses = house.stub.Generate(asked(request_id="mine"), metadata=other)
+    both = asyncio.gather(reading, elses.read())
+    async with asyncio.timeout(5):
+        while len(house.heart.live) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    elses.cancel()
     first.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    await asyncio.gather(both, return_exceptions=True)
     async with asyncio.timeout(5):
         while house.heart.live:  # noqa: ASYNC110 (what is waited for sets no event)
             await asyncio.sleep(0.01)

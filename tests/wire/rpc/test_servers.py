@@ -206,3 +206,18 @@ async def test_a_port_that_is_taken(house: House):
     assert caught.value.fault is StartupFault.PORT_TAKEN
     assert "router.grpc_port" in caught.value.hint
     assert await generate(house)
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_a_service_of_a_very_long_name(house: House, method: str):
+    call = getattr(health_pb2_grpc.HealthStub(house.channel), method)
+    found = await refused(call(health_pb2.HealthCheckRequest(service="x" * 257), timeout=5))
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_call_after_the_cut_is_told_that_the_router_drains(house: House):
+    async with another(house) as server, channel_to(server) as channel:
+        server._calls.cut()
+        found = await refused(service_pb2_grpc.BatonStub(channel).Generate(asked()))
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "draining")
+        assert found.retry_s
