@@ -92,8 +92,14 @@ class Core:
         exposed_ok = settings.plaintext_key_ok
         self.connection = connect(routers, settings.tls, headers, plaintext_key_ok=exposed_ok)
         self.model = settings.model
+        self.closed = False
         self._timeout_s = settings.timeout_s
         self._budget = Budget(settings.retries or Retries(attempts=1))
+
+    def check_open(self) -> None:
+        """Raises RequestCancelledError once the client is closed."""
+        if self.closed:
+            raise RequestCancelledError("the client is closed")
 
     def attempts(self, timeout_s: float | None, elsewhere: int = 0) -> Attempts:
         """The attempts at a call; `timeout_s` None = the client's, infinite = no deadline."""
@@ -145,6 +151,7 @@ class Reading:
     """One streamed answer, whoever reads the messages: its pieces, attempts and end."""
 
     def __init__(self, core: Core, ask: Ask, done: Callable[[Completion], None] | None) -> None:
+        self._core = core
         self._ask = ask
         self._done = done
         self._headers: Headers = core.connection.metadata + ask.metadata
@@ -160,7 +167,8 @@ class Reading:
         return self._attempts.failures + 1
 
     def call_arguments(self) -> dict[str, Any]:
-        """What the next attempt is called with."""
+        """What the next attempt is called with. Raises RequestCancelledError after `close`."""
+        self._core.check_open()
         request = self._ask.attempt()
         self._answer.request_id = request.request_id
         timeout_s = self._attempts.left_s()
@@ -187,10 +195,8 @@ class Reading:
         # What is in the way is this very request, on its way out.
         if isinstance(error, DuplicateRequestError) and self._attempts.failures:
             error.retryable = True
-        if self._answer.begun:
-            error.retryable = False
         try:
-            return self._attempts.pause_s(error)
+            return self._attempts.pause_s(error, again=not self._answer.begun)
         except BatonError:
             self.error = error
             raise

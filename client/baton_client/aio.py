@@ -13,7 +13,7 @@ from grpc import aio
 from baton_client import batch
 from baton_client._core import ClientOptions, Core, Reading, Unary
 from baton_client.answers import Completion, Embeddings, Model, Piece, TokenCount
-from baton_client.errors import BatonError, from_rpc
+from baton_client.errors import BatonError, RequestCancelledError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
 from baton_client.session import History, opening
 from baton_client.v1 import service_pb2 as pb
@@ -73,11 +73,10 @@ class AsyncStream(AsyncIterator[Piece]):
             self._call = None
             await self._pause(self._reading.failed(error))
         except asyncio.CancelledError:
-            # Either the task that reads is cancelled, or `cancel` was called beside it.
-            task = asyncio.current_task()
-            if task is None or task.cancelling() or not self._left.is_set():
-                self.cancel()
+            self.cancel()
+            if _is_ending():
                 raise
+            # `cancel` was called beside it, or the client was closed.
             self._reading.left()
         else:
             self._take(message)
@@ -103,6 +102,12 @@ class AsyncStream(AsyncIterator[Piece]):
     async def __aexit__(self, *_: object) -> None:
         self.cancel()
         self._reading.left()
+
+
+def _is_ending() -> bool:
+    """Whether the running task itself is being cancelled, and not just a call of its own."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class AsyncSession(History):
@@ -223,6 +228,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close all connections; running requests fail with RequestCancelledError."""
+        self.core.closed = True
         for channel in list(self._channels):
             await channel.close(None)
 
@@ -259,11 +265,16 @@ class AsyncClient:
         attempts = self.core.attempts(timeout_s, call.elsewhere)
         method = getattr(self._stub, call.method)
         while True:
+            self.core.check_open()
             headers, left_s = self.core.connection.metadata, attempts.left_s()
             try:
                 reply = await method(call.request, timeout=left_s, metadata=headers)
             except grpc.RpcError as error:
                 await asyncio.sleep(attempts.pause_s(from_rpc(error)))
+            except asyncio.CancelledError as error:
+                if _is_ending():
+                    raise
+                raise RequestCancelledError("the client was closed") from error
             else:
                 attempts.succeeded()
                 return call.read(reply)

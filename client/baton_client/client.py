@@ -250,6 +250,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections; running requests fail with RequestCancelledError."""
+        self.core.closed = True
         for channel in list(self._channels):
             channel.close()
 
@@ -286,6 +287,7 @@ class Client:
         attempts = self.core.attempts(timeout_s, call.elsewhere)
         method = getattr(self._stub, call.method)
         while True:
+            self.core.check_open()
             headers, left_s = self.core.connection.metadata, attempts.left_s()
             try:
                 reply = method(call.request, timeout=left_s, metadata=headers)

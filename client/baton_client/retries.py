@@ -78,13 +78,16 @@ class Attempts:
         """Seconds until the deadline, at least 0."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def pause_s(self, error: BatonError) -> float:
-        """Seconds to wait before the next attempt; raises the error where there is none."""
+    def pause_s(self, error: BatonError, *, again: bool = True) -> float:
+        """Seconds to wait before the next attempt; raises the error where there is none.
+
+        `again` is whether the call may be made again at all.
+        """
         if isinstance(error, NotFoundError) and self._elsewhere > 0:
             self._elsewhere -= 1
             return 0.0
         self.failures += 1
-        if not error.retryable:
+        if not (error.retryable and again):
             raise error
         retries, asked_s = self._budget.retries, error.retry_after_s or 0.0
         wait_s = retries.wait_s(self.failures, asked_s, random.random())

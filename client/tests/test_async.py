@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -179,5 +180,35 @@ def test_sessions(fake: FakeBaton) -> None:
             async with chat.stream("c") as stream:
                 assert [str(piece) async for piece in stream] == ["c"]
             assert [m["content"] for m in chat.messages] == ["s", "a b", "a b", "c", "c"]
+
+    play(fake, scene)
+
+
+def test_closing_the_client_fails_what_runs_and_what_comes(fake: FakeBaton) -> None:
+    fake.answer("a", delay_s=30)
+
+    async def scene(client: AsyncClient) -> None:
+        running = asyncio.gather(client.generate("p"), return_exceptions=True)
+        await until(lambda: fake.calls["Generate"] == 1)
+        await client.close()
+        late = await asyncio.gather(client.generate("p"), client.models(), return_exceptions=True)
+        for error in [*await running, *late]:
+            assert isinstance(error, RequestCancelledError)
+
+    play(fake, scene)
+
+
+def test_closing_the_client_fails_a_question(fake: FakeBaton) -> None:
+    let_go = threading.Event()
+    begin = fake.begin
+    fake.begin = lambda *args: (let_go.wait(10), begin(*args))[1]
+
+    async def scene(client: AsyncClient) -> None:
+        running = asyncio.gather(client.models(), return_exceptions=True)
+        await asyncio.sleep(0.2)
+        await client.close()
+        let_go.set()
+        (error,) = await running
+        assert isinstance(error, RequestCancelledError)
 
     play(fake, scene)

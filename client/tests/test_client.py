@@ -15,6 +15,7 @@ from baton_client import (
     RequestCancelledError,
     ServerError,
     UnauthenticatedError,
+    UnavailableError,
     UnsupportedError,
     Usage,
 )
@@ -200,3 +201,20 @@ def test_a_client_serves_many_threads(client: Client) -> None:
     for thread in threads:
         thread.join()
     assert sorted(texts) == sorted(asked)
+
+
+def test_a_closed_client_says_so(fake: FakeBaton) -> None:
+    with Client(fake.address) as client:
+        client.models()
+        stream = client.stream("p")
+    for ask in (client.models, lambda: client.generate("p"), lambda: next(stream)):
+        with pytest.raises(RequestCancelledError, match="closed"):
+            ask()
+
+
+def test_what_breaks_off_may_still_be_worth_asking_again(fake: FakeBaton, client: Client) -> None:
+    fake.answer("a", error=UnavailableError("lost"))
+    with pytest.raises(UnavailableError) as caught:
+        client.generate("p")
+    assert caught.value.retryable
+    assert fake.calls["Generate"] == 1
