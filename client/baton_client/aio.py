@@ -188,6 +188,7 @@ class AsyncClient:
         **options: Unpack[GenerateOptions],
     ) -> list[Completion | BatonError]:
         """Answer many prompts, `concurrency` at a time; see `Client.map`."""
+        batch.refuse_name(options)
         todo = batch.Batch(prompts, concurrency, progress)
         return await batch.run_async(lambda prompt: self.stream(prompt, **options), todo)
 

@@ -5,7 +5,7 @@ import operator
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TextIO
 
@@ -103,6 +103,12 @@ class Batch:
         return [result for _, result in sorted(self._results.items())]
 
 
+def refuse_name(options: Mapping[str, object]) -> None:
+    """Raises TypeError where all requests of a batch would have the same name."""
+    if "request_id" in options:
+        raise TypeError("map: no request_id, for each request has its own")
+
+
 def run(open_stream: Callable[[Prompt], "Stream"], batch: Batch) -> list[Result]:
     """Answer all prompts with threads. Whatever interrupts it cancels what runs."""
     running: set[Stream] = set()
@@ -122,10 +128,12 @@ def run(open_stream: Callable[[Prompt], "Stream"], batch: Batch) -> list[Result]
     def read(stream: "Stream") -> Completion:
         if batch.stopped:
             stream.cancel()
-        for piece in stream:
-            batch.progress.took(piece.tokens)
-        running.discard(stream)
-        return stream.result()
+        try:
+            for piece in stream:
+                batch.progress.took(piece.tokens)
+            return stream.result()
+        finally:
+            running.discard(stream)
 
     with ThreadPoolExecutor(len(batch.workers)) as pool:
         try:

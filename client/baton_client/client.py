@@ -200,6 +200,7 @@ class Client:
             answers = client.map(prompts, concurrency=32, max_tokens=100)
             failed = [answer for answer in answers if isinstance(answer, BatonError)]
         """
+        batch.refuse_name(options)
         todo = batch.Batch(prompts, concurrency, progress)
         return batch.run(lambda prompt: self.stream(prompt, **options), todo)
 
@@ -233,8 +234,8 @@ class Client:
     def story(self, request_id: str, *, timeout_s: float | None = None) -> str:
         """What became of a request, one line per event. Raises NotFoundError once forgotten.
 
-        Only the router that took the request knows it: where a list of routers was given, each is
-        asked in turn.
+        Only the router that took the request knows it: where a list of routers was given, the
+        others are asked too.
         """
         return self._ask(self.core.story(request_id), timeout_s)
 

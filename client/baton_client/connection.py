@@ -3,7 +3,7 @@
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class Connection:
     target: str
     hosts: tuple[str, ...]
     credentials: grpc.ChannelCredentials | None
-    metadata: tuple[tuple[str, str], ...]
+    # The API key is in it.
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
     server_name: str | None
 
     @property

@@ -87,7 +87,8 @@ class GenerateOptions(SamplingOptions, total=False):
     model: which model; default the client's, then the one that is served.
     sampling: where the sampling options start from.
     timeout_s: seconds for the whole answer, retries included; default the client's.
-    request_id: a name for `story` and logs, at most 128 characters; default a random one.
+    request_id: a name for `story` and logs, visible ASCII, at most 128 characters; default a
+        random one. Not for `map`, whose requests each have their own.
     priority: "low", "normal" or "high"; default that of the tenant.
     cache_salt: cached KV is shared only with requests of the same salt.
     return_token_ids: whether pieces and choices carry token ids.
@@ -169,6 +170,9 @@ def _sampling(message: pb.Sampling, sampling: Sampling) -> None:
         values["stop"] = [sampling.stop]
     if (choices := values.pop("choices")) is not None:
         _put(message.choices, "texts", choices)
+    if sampling.top_k == -1:
+        # vLLM's older word for all tokens; the field has no sign.
+        values["top_k"] = 0
     for name, value in values.items():
         _put(message, name, value)
 

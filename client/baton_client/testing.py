@@ -262,7 +262,8 @@ def _cut(
     request: pb.GenerateRequest, script: Script
 ) -> "tuple[list[str], pb.FinishReason.ValueType]":
     """The pieces of an answer within `max_tokens`, and why it ends."""
-    pieces = list(script.pieces or _words(request.prompt))
+    # An answer without text still has a message that ends it.
+    pieces = _words(request.prompt) if script.pieces is None else list(script.pieces) or [""]
     sampling = request.sampling
     if sampling.HasField("max_tokens") and sampling.max_tokens < len(pieces):
         return pieces[: sampling.max_tokens], pb.FINISH_REASON_LENGTH

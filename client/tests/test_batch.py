@@ -140,3 +140,10 @@ def test_an_interrupted_batch_cancels_what_runs(fake: FakeBaton, client: Client)
             return
         time.sleep(0.01)
     raise AssertionError(fake.cancelled)
+
+
+@both
+def test_requests_of_a_batch_have_names_of_their_own(kind: str, fake: FakeBaton) -> None:
+    with pytest.raises(TypeError, match="request_id"):
+        mapped(kind, fake, PROMPTS, request_id="mine")
+    assert not fake.requests

@@ -73,3 +73,9 @@ def test_the_pool_checks_health() -> None:
 def test_an_unknown_option_is_an_error() -> None:
     with pytest.raises(TypeError, match="apikey"):
         Client("router:1", apikey="k")
+
+
+def test_the_key_is_not_shown() -> None:
+    headers = {"authorization": "Bearer secret"}
+    shown = repr(connect("localhost:1", None, headers, plaintext_key_ok=False))
+    assert "secret" not in shown

@@ -56,7 +56,7 @@ def test_the_readme_shows_programs_that_run(fake: FakeBaton) -> None:
     assert len(programs) >= 6
     opening = "from baton_client import Client\nclient = Client(ROUTER)\nprompts = ['a', 'b']\n"
     whole = "".join(opening + program for program in programs)
-    local = re.sub(r'(?<=Client\()"localhost:50051"', "ROUTER", whole)
+    local = re.sub(r'(?<=Client\()"localhost:8001"', "ROUTER", whole)
     ended = run("-c", f"ROUTER = {fake.address!r}\n{local}")
     assert ended.returncode == 0, ended.stderr
 

@@ -114,3 +114,7 @@ def test_each_attempt_has_a_name_of_its_own_unless_one_was_given() -> None:
     assert all(name.startswith("s.") for name in names)
     given = generate_ask("p", {"request_id": "mine"})
     assert {given.attempt().request_id for _ in range(2)} == {"mine"}
+
+
+def test_top_k_of_minus_one_means_all() -> None:
+    assert generate_ask("p", {"top_k": -1}).request.sampling.top_k == 0

@@ -54,3 +54,8 @@ def test_stopping_breaks_calls_off(fake: FakeBaton) -> None:
         fake.stop()
         with pytest.raises(Exception, match="unavailable"):
             next(stream)
+
+
+def test_an_answer_may_be_empty(fake: FakeBaton, client: Client) -> None:
+    fake.answer()
+    assert client.generate("own words").text == ""

@@ -77,7 +77,7 @@ async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors
         lambda: None,
         one.heart.knock,
         dict,
-        lambda name, tenant: "told" if one.told(name, tenant) else None,
+        lambda name, tenant, _whole: "told" if one.told(name, tenant) else None,
         one.told,
         CollectorRegistry(),
     )
