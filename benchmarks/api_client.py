@@ -122,7 +122,7 @@ class GrpcStreams:
 
     async def aclose(self) -> None:
         """Closes the connection."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def _ask(self, tokens: int) -> Times:
         self._number += 1
