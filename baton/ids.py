@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import NewType
 
 RequestId = NewType("RequestId", str)
+REQUEST_ID_CHARS_MAX = 256
+"""Of a request's name, as its front end calls it."""
 WorkerId = NewType("WorkerId", str)
 RouterId = NewType("RouterId", str)
 # Counts the incarnations of one worker; a restarted worker has a higher epoch.

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -153,31 +154,43 @@ class EngineLink:
 
     def _read(self) -> None:
         """Takes what has come: the socket tells of it once, so nothing may be left."""
+        emptied = False
+        try:
+            emptied = self._take()
+        finally:
+            # After an error too.
+            if not emptied:
+                self._loop.call_soon(self._read)
+
+    def _take(self) -> bool:
+        """Takes some of what has come; whether that was all, or nothing comes any more."""
         for _ in range(_READ_AT_ONCE):
             if self._input.closed:
-                return
+                return True
             try:
                 kind, *frames = self._input.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return True
             try:
-                self._hear(kind, frames)
+                said = self._decoded(kind, frames)
             except _UNREADABLE as error:
                 self._owner.lose(self, f"it said what cannot be read: {error}")
-        self._loop.call_soon(self._read)
+            else:
+                said()
+        return False
 
-    def _hear(self, kind: bytes, frames: list[bytes]) -> None:
+    def _decoded(self, kind: bytes, frames: list[bytes]) -> Callable[[], None]:
+        """What is to be done about a message."""
         if kind == _ADD:
-            self._owner.add(self, self._requests.decode(frames), frames)
-        elif kind == _ABORT:
-            self._owner.drop(self, msgspec.msgpack.decode(frames[0], type=list[str]))
-        elif kind == _UTILITY:
+            return partial(self._owner.add, self, self._requests.decode(frames), frames)
+        if kind == _ABORT:
+            names = msgspec.msgpack.decode(frames[0], type=list[str])
+            return partial(self._owner.drop, self, names)
+        if kind == _UTILITY:
             _, call_id, method, _ = msgspec.msgpack.decode(frames[0])
-            self._send(
-                self._encoder.encode(EngineCoreOutputs(utility_output=_told(call_id, method)))
-            )
-        else:
-            raise ValueError(f"a message of kind {kind!r}")
+            told = EngineCoreOutputs(utility_output=_told(call_id, method))
+            return partial(self._send, self._encoder.encode(told))
+        raise ValueError(f"a message of kind {kind!r}")
 
 
 def failure_of(output: EngineCoreOutput) -> BatonError | None:

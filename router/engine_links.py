@@ -15,7 +15,7 @@ import msgspec
 import zmq
 
 from baton.errors import BatonError, Reason
-from baton.ids import RequestId
+from baton.ids import REQUEST_ID_CHARS_MAX, RequestId
 from baton.spans import TRACEPARENT, context_of
 from router.caller import Caller
 from router.engine_link import BROKEN, ERROR, EVENTS, FINISH, EngineLink, FrontEnd, ModelLimits
@@ -26,6 +26,18 @@ from router.ports import HeartPort
 from router.tracing import Tracing
 
 _log = logging.getLogger(__name__)
+_BROKEN = (
+    msgspec.MsgspecError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a mistake in taking one request raises: the others go on."""
 
 
 @dataclass(slots=True)
@@ -112,13 +124,20 @@ class EngineLinks:
         request_id = _request_id(link, name)
         if request_id in self._open:
             _log.error("a front end names two requests alike", extra={"request_id": request_id})
-            return
+            # Whoever waits cannot tell their outputs apart: both end.
+            self.drop(link, [name])
+            message = f"There is a request {name[:80]!r} already."
+            return link.send_failure(name, BatonError(Reason.INVALID_REQUEST, message))
         self._open[request_id] = _Open(link, name)
         try:
             self._check(request)
             self._submit(link, request, payload)
         except BatonError as error:
             self.fail(request_id, error)
+        except _BROKEN as error:
+            _log.exception("a front end's request failed", extra={"request_id": request_id})
+            self._heart.abort([request_id])
+            self.fail(request_id, BatonError(Reason.INTERNAL, f"It was not taken: {error}"))
 
     def drop(self, link: EngineLink, names: Iterable[str]) -> None:
         """Aborts requests of a front end."""
@@ -151,6 +170,9 @@ class EngineLinks:
 
     def _check(self, request: Any) -> None:
         """Raises BatonError for what is not served."""
+        if len(request.request_id) > REQUEST_ID_CHARS_MAX:
+            message = f"The request's id has more than {REQUEST_ID_CHARS_MAX} characters."
+            raise BatonError(Reason.INVALID_REQUEST, message, param="request_id")
         for what, asked in (
             ("Pooling", request.sampling_params is None),
             ("LoRA", request.lora_request is not None),

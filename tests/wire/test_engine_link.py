@@ -20,7 +20,6 @@ from baton.errors import BatonError, Reason
 from baton.ids import RequestId
 from baton.prefix_keys import tenant_salt
 from baton.spans import context_of
-from router import engine_link
 from router.engine_link import failure_of
 from router.engine_links import EngineLinks
 from router.policy.tenants import Priority
@@ -176,6 +175,7 @@ async def test_what_an_engine_gives_up_is_no_answer(house: House, reason: Finish
 @pytest.mark.parametrize(
     ("more", "says"),
     [
+        ({"name": "n" * 257}, "256 characters"),
         ({"lora_request": LoRARequest("l", 1, "/l")}, "LoRA"),
         ({"prompt_token_ids": None}, "text prompt"),
         ({"resumable": True}, "Input that goes on"),
@@ -188,8 +188,9 @@ async def test_what_an_engine_gives_up_is_no_answer(house: House, reason: Finish
 )
 async def test_what_is_not_served_is_refused(house: House, more: dict, says: str) -> None:
     front = await house.front()
-    await front.ask("a", **more)
-    (output,) = await front.answer("a")
+    name = more.pop("name", "a")
+    await front.ask(name, **more)
+    (output,) = await front.answer(name)
     assert output.finish_reason is FinishReason.ERROR
     assert says in str(output.stop_reason)
     assert not house.heart.requests
@@ -280,39 +281,3 @@ async def test_one_that_leaves_takes_its_requests_along_and_no_others(house: Hou
     await until(lambda: not len(house.links))
     assert house.links.attached == ("f0", "f2")
     assert house.lost == []
-
-
-@pytest.mark.parametrize("frames", [(b"\x00", b"\xc1"), (b"\x00", b"\x93"), (b"\x09",), (b"\x01",)])
-async def test_one_that_talks_nonsense_is_given_up(house: House, frames: tuple) -> None:
-    house.heart.script = Script(tokens=[5], endless=True, delay_s=0.005)
-    sane, mad = await house.front("f0"), await house.front("f1")
-    await sane.ask("a", 20)
-    await mad.ask("a", 10_000)
-    await mad.step()
-    await mad.send_raw(*frames)
-    await until(lambda: house.lost == ["f1"])
-    assert house.heart.aborted == ["f1/a"]
-    assert len(await sane.answer("a")) == 20
-
-
-async def test_one_that_reads_nothing_is_given_up(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_link, "_QUEUED_MAX", 8)
-    house.heart.script = Script(tokens=[5] * 100, endless=True)
-    front = await house.front()
-    front._output.close()
-    await front.ask("a", 10_000)
-    await until(lambda: house.lost == ["f0"])
-    assert house.heart.aborted == ["f0/a"]
-
-
-async def test_outputs_that_cannot_be_read_fail_their_requests(house: House) -> None:
-    house.heart.script = Script(hang=True, tokens=[1])
-    front = await house.front()
-    await front.ask("a")
-    await until(lambda: len(house.links) == 1)
-    one = RequestId("f0/a")
-    assert house.links.deliver([b"\xc1"], {"leg": one, "other": RequestId("elsewhere")}) == [one]
-    (output,) = await front.answer("a")
-    assert "cannot be read" in str(output.stop_reason)
