@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from baton.settings import Settings
 from deploy.imports import uncollected
 from router.listen import serve
@@ -28,28 +30,34 @@ class TypedFailures:
     def __init__(self, llm: Any) -> None:
         self._processor = llm.output_processor
         self._get = llm.engine_core.get_output_async
+        self._abort = llm.engine_core.abort_requests_async
 
     async def get_output_async(self) -> Any:
         """The next step, without what failed."""
         step = await self._get()
-        failed = [one for one in step.outputs if one.finish_reason is not None and self._fail(one)]
-        if failed:
-            step.outputs = [one for one in step.outputs if one not in failed]
+        last = [one for one in step.outputs if one.finish_reason is not None]
+        ended = {name for one in last for name in self._fail(one)}
+        if ended:
+            step.outputs = [one for one in step.outputs if one.request_id not in ended]
+        # One of several answers that failed ends the others, which are still worked at.
+        if working := ended - {one.request_id for one in last}:
+            await self._abort(sorted(working))
         return step
 
-    def _fail(self, output: Any) -> bool:
+    def _fail(self, output: Any) -> list[str]:
+        """What ends with this output if it is a failure's."""
         from router.engine_link import failure_of
         from router.front import FrontError
 
         error = failure_of(output)
         state = self._processor.request_states.get(output.request_id)
         if error is None or state is None:
-            return False
+            return []
         whole = state.request_id if state.parent_req is None else state.parent_req.request_id
-        self._processor.abort_requests([whole], internal=True)
+        ended: list[str] = self._processor.abort_requests([whole], internal=True)
         # Last, because an exception replaces the aborted output that was just queued.
         state.queue.put(FrontError(error))
-        return True
+        return ended
 
 
 def linked_llm(config: Any, input_: socket.socket, output: socket.socket) -> Any:
@@ -91,7 +99,7 @@ async def _run(fds: list[int], given: dict[str, Any]) -> None:
 def main(argv: list[str]) -> None:
     """Serves until SIGTERM, then answers what has come and ends."""
     *fds, given = argv
-    asyncio.run(_run([int(fd) for fd in fds], json.loads(given)))
+    uvloop.run(_run([int(fd) for fd in fds], json.loads(given)))
     # At once: libraries of vLLM complain at length of how a process ends.
     os._exit(0)
 
