@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
-from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
@@ -185,19 +185,16 @@ async def build_http_app(
     own = [*_own_routes(pages), *_live_page(settings, pages)]
     app.router.routes[:] = [*own, *_sorted_out(app.router.routes)]
     app.state.baton_access = access = access_of(settings, args)
-    _set_middleware(app, settings, pages, access)
-    app.exception_handler(FrontError)(_answer_front_error)
-    app.exception_handler(BatonError)(_answer_error)
-    app.exception_handler(HTTPException)(_answer_http_exception)
-    for name in _NOISY:
-        logging.getLogger(name).addFilter(_not_typed)
+    inside = Middleware(ExplainHeader, explain=pages.explain), Middleware(Exchanges)
+    _set_middleware(app, settings, access, pages.knock, *inside)
+    _answer_typed(app)
     return app
 
 
 async def build_linked_app(client: Any, args: Namespace, settings: Settings) -> FastAPI:
     """vLLM's app in a process of its own, over a client of the engine that a router plays.
 
-    As `build_http_app`, without what only the router knows: its pages, callers and times.
+    As `build_http_app`, without what only the router knows: its pages, tenants and times.
     """
     app: FastAPI = build_app(args, ("generate",), client.model_config)
     await init_app_state(client, app.state, args, ("generate",))
@@ -207,14 +204,8 @@ async def build_linked_app(client: Any, args: Namespace, settings: Settings) -> 
         return JSONResponse({"status": "ok"})
 
     app.router.routes[:] = [Route("/health", health), *_sorted_out(app.router.routes)]
-    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is AuthenticationMiddleware]
-    app.middleware_stack = None
-    app.add_middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB))
-    app.exception_handler(FrontError)(_answer_front_error)
-    app.exception_handler(BatonError)(_answer_error)
-    app.exception_handler(HTTPException)(_answer_http_exception)
-    for name in _NOISY:
-        logging.getLogger(name).addFilter(_not_typed)
+    _set_middleware(app, settings, access_of(settings, args), lambda _caller: nullcontext())
+    _answer_typed(app)
     return app
 
 
@@ -287,7 +278,9 @@ def _live_page(settings: Settings, pages: Pages) -> list[Route]:
     return ui_routes(pages.board)
 
 
-def _set_middleware(app: FastAPI, settings: Settings, pages: Pages, access: Access) -> None:
+def _set_middleware(
+    app: FastAPI, settings: Settings, access: Access, knock: Knock, *inside: Middleware
+) -> None:
     # vLLM's own count requests and watch for its scaling: both wrap the sending of each token. Its
     # check of VLLM_API_KEY knows neither tenants nor our pages: `access` has that key.
     app.user_middleware.clear()
@@ -300,14 +293,21 @@ def _set_middleware(app: FastAPI, settings: Settings, pages: Pages, access: Acce
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
     app.user_middleware += [
-        Middleware(CallerHeaders, knock=pages.knock, access=access),
+        Middleware(CallerHeaders, knock=knock, access=access),
         Middleware(HttpGuard, max_body_bytes=round(settings.router.max_body_mib * _MIB)),
-        Middleware(ExplainHeader, explain=pages.explain),
-        Middleware(Exchanges),
+        *inside,
     ]
 
 
 # --- errors ---------------------------------------------------------------------------------------
+
+
+def _answer_typed(app: FastAPI) -> None:
+    app.exception_handler(FrontError)(_answer_front_error)
+    app.exception_handler(BatonError)(_answer_error)
+    app.exception_handler(HTTPException)(_answer_http_exception)
+    for name in _NOISY:
+        logging.getLogger(name).addFilter(_not_typed)
 
 
 async def _answer_front_error(_request: Request, exc: FrontError) -> Response:
