@@ -15,6 +15,7 @@ from pathlib import Path
 from baton.errors import StartupError, StartupFault
 from baton.messages import WorkerInfo
 from baton.settings import Settings
+from baton.tasks import OnFault
 from deploy.front_commands import python_launch, rust_launch
 from router.engine_link import FrontEnd, ModelLimits
 from router.engine_links import EngineLinks
@@ -31,10 +32,15 @@ class FrontEnds:
     """The front-end processes of one router. Belongs to its event loop."""
 
     def __init__(
-        self, settings: Settings, launch: Launch, heart: HeartPort, tracing: Tracing | None = None
+        self,
+        settings: Settings,
+        launch: Launch,
+        heart: HeartPort,
+        tracing: Tracing | None = None,
+        on_fault: OnFault | None = None,
     ) -> None:
         self._settings = settings
-        self._processes = FrontProcesses(launch, self)
+        self._processes = FrontProcesses(launch, self, on_fault)
         own = settings.access.separates()
         self.links = EngineLinks(heart, tracing, self._processes.kill, own_caches=own)
         self._limits = ModelLimits(settings.model.max_model_len_tokens or 0)
@@ -69,13 +75,11 @@ class FrontEnds:
         seats = [Seat(f"front-{number}", door) for number in range(router.front_processes)]
         for tenant, port in router.front_tenants.items():
             self._doors.append(bind(router.host, port, reuse_port=True))
-            seats.append(Seat(f"front-{tenant}", self._doors[-1], tenant))
+            seats.append(Seat(f"tenant-{tenant}", self._doors[-1], tenant))
         self._processes.start(seats)
         try:
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
-                for one in self._doors:
-                    while not await _healthy(one):  # noqa: ASYNC110 - nobody says when
-                        await asyncio.sleep(_LOOK_EVERY_S)
+                await self._served()
         except TimeoutError:
             await self._processes.aclose(0)
             raise StartupError(
@@ -84,6 +88,14 @@ class FrontEnds:
                 "started anew.",
                 hint="Read the router's log: front ends write to the same place.",
             ) from None
+
+    async def _served(self) -> None:
+        """Returns when the processes of this router serve; others may share its socket."""
+        while not self._processes.accepting():  # noqa: ASYNC110 - nobody says when
+            await asyncio.sleep(_LOOK_EVERY_S)
+        for one in self._doors:
+            while not await _healthy(one):  # noqa: ASYNC110 - nobody says when
+                await asyncio.sleep(_LOOK_EVERY_S)
 
     @property
     def port(self) -> int:
@@ -106,9 +118,10 @@ class FrontEnds:
         self.links.close()
 
     async def _end(self, timeout_s: float) -> None:
-        await self._processes.aclose(timeout_s)
+        # First: nobody is to wait in a socket that the processes accept from no more.
         for door in self._doors:
             door.close()
+        await self._processes.aclose(timeout_s)
 
 
 def front_ends_of(
@@ -117,6 +130,7 @@ def front_ends_of(
     served_name: str,
     heart: HeartPort,
     tracing: Tracing | None = None,
+    on_fault: OnFault | None = None,
 ) -> FrontEnds | None:
     """The front-end processes that the settings ask for; None: the router serves clients itself.
 
@@ -127,7 +141,7 @@ def front_ends_of(
         "python-processes": lambda: python_launch(settings, model),
     }
     maker = makers.get(settings.router.front)
-    return None if maker is None else FrontEnds(settings, maker(), heart, tracing)
+    return None if maker is None else FrontEnds(settings, maker(), heart, tracing, on_fault)
 
 
 async def _healthy(door: socket.socket) -> bool:

@@ -33,6 +33,15 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"{host} is served without encryption: no tls.cert_path is set")
     if not is_loopback(inside) and not settings.tls.cluster:
         found.append(f"workers trust everybody who reaches {inside}: no tls.cluster_ca_path is set")
+    apart = settings.router.front in {"python-processes", "rust"}
+    if apart and not is_loopback(inside):
+        what = "/metrics and /targets" if keyed else "Baton's pages, of all tenants"
+        found.append(
+            f"everybody who reaches {inside} may read {what}: the routers serve them there"
+        )
+    if settings.router.front == "rust" and settings.engine.extra_args:
+        given = ", ".join(sorted(settings.engine.extra_args))
+        found.append(f"the Rust front end is not told engine.extra_args: {given}")
     return found
 
 

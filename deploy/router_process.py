@@ -49,8 +49,7 @@ from router.heart import Heart
 from router.link import WorkerLink
 from router.listen import HttpServer, bind, serve
 from router.metrics import RouterMetrics
-from router.own_pages import OwnPages
-from router.scrape import metrics_app
+from router.own_pages import own_pages
 from router.tracing import Tracing
 from router.ui.board import Board, Sources
 from router.wire import Identity, LinkEvents
@@ -180,7 +179,7 @@ class RouterProcess:
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(ClusterCollector(self._told, self._settings.kv_transfer))
         own = bind(listen_at(self._settings.cluster.bind_host, own_address), 0)
-        pages = metrics_app(metrics.registry) if self._fronts is None else OwnPages(app)
+        pages = own_pages(None if self._fronts is None else app, metrics.registry, self._targets)
         self._own = await serve(pages, own)
         reached = reached_at(self._settings.cluster.bind_host, own_address)
         self._metrics_address = with_port(reached, self._own.port)
@@ -207,7 +206,9 @@ class RouterProcess:
         tracing = self._tracing()
         front = build_front(args, heart, tracing)
         path, name = found.model.path, served_name(self._settings)
-        self._fronts = fronts = front_ends_of(self._settings, path, name, heart, tracing)
+        self._fronts = fronts = front_ends_of(
+            self._settings, path, name, heart, tracing, self._http_ended
+        )
         heart.attach(front if fronts is None else Fronts(front, fronts.links))
         if fronts is not None:
             fronts.follow((), front.model_config.max_model_len)
@@ -261,7 +262,8 @@ class RouterProcess:
         farewell, router = Farewell(app), self._settings.router
         sock = sock or bind(router.host, router.port, reuse_port=True)
         if (fronts := self._fronts) is not None:
-            self._doorway, self._offer = fronts, Offer(sock)
+            # Before they start: what has failed is to be stopped too.
+            self._http, self._doorway, self._offer = fronts, fronts, Offer(sock)
             await fronts.start(sock)
             return fronts
         tls = server_context(self._settings.tls)
@@ -270,7 +272,7 @@ class RouterProcess:
         return http
 
     def _http_ended(self, fault: TaskFault) -> None:
-        message = f"the HTTP server ended: {fault.error}"
+        message = f"{fault.task} ended: {fault.error}"
         self._failed(BatonError(Reason.INTERNAL, message).to_wire())
 
     def _connect(self, info: WorkerInfo, events: LinkEvents) -> WorkerLink:

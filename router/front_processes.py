@@ -14,16 +14,18 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Protocol
+
+import zmq
 
 from baton.scratch import scratch_path
 from baton.settings.admission import DEFAULT_TENANT
-from baton.tasks import Tasks
+from baton.tasks import OnFault, Tasks
 
 _log = logging.getLogger(__name__)
 _BACKOFF_S, _BACKOFF_MAX_S = 0.2, 10.0
@@ -70,13 +72,16 @@ class Attach(Protocol):
 
 
 class FrontProcesses:
-    """Keeps each seat taken. Belongs to one event loop."""
+    """Keeps each seat taken. Belongs to one event loop. `on_fault` hears of a seat given up."""
 
-    def __init__(self, launch: Launch, attach: Attach) -> None:
+    def __init__(self, launch: Launch, attach: Attach, on_fault: OnFault | None = None) -> None:
         self._launch = launch
         self._attach = attach
+        self._on_fault = on_fault
         self._tasks = Tasks("front ends")
+        self._seats: tuple[Seat, ...] = ()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._at: dict[str, int] = {}
         self._restarts = 0
 
     @property
@@ -89,10 +94,15 @@ class FrontProcesses:
         """How often a process was started in the place of one that ended."""
         return self._restarts
 
+    def accepting(self) -> bool:
+        """Whether a process of each seat takes connections at the seat's door."""
+        return all(_accepts(self._at.get(seat.name), seat.door) for seat in self._seats)
+
     def start(self, seats: Sequence[Seat]) -> None:
         """Fills the seats, and keeps them filled until `aclose`."""
+        self._seats = tuple(seats)
         for seat in seats:
-            self._tasks.spawn(self._keep(seat), seat.name, eternal=True)
+            self._tasks.spawn(self._keep(seat), seat.name, eternal=True, on_fault=self._on_fault)
 
     def kill(self, name: str) -> None:
         """Ends the process that was attached under this name; another one follows."""
@@ -130,26 +140,40 @@ class FrontProcesses:
 
     async def _once(self, seat: Seat, name: str) -> str:
         """One process from its start to its end, and how it ended."""
-        prefix = f"{scratch_path('front', os.getpid()).name}-"
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
-        try:
-            process = self._started(seat, folder)
-        except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            return f"it cannot be started: {error}"
-        self._running[name] = process
+        with contextlib.ExitStack() as stack:
+            try:
+                process = self._started(seat, folder := _folder(stack))
+            except OSError as error:
+                return f"it cannot be started: {error}"
+            self._running[name], self._at[seat.name] = process, process.pid
+            why = await self._kept(seat, name, folder, process)
+            self._attach.detach(name)
+            del self._running[name], self._at[seat.name]
+        return why
+
+    async def _kept(
+        self, seat: Seat, name: str, folder: Path, process: subprocess.Popen[bytes]
+    ) -> str:
+        """Connects a process and waits for its end; one that cannot be connected is ended."""
         try:
             self._attach.attach(name, _address(folder, "in"), _address(folder, "out"), seat.tenant)
             await _ended(process, None)
-            self._attach.detach(name)
-            del self._running[name]
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, zmq.ZMQError) as error:
+            process.kill()
+            # By a thread: watching it may be what failed.
+            await asyncio.to_thread(process.wait)
+            return f"it cannot be connected: {error}"
         return f"status {process.returncode}"
 
     def _started(self, seat: Seat, folder: Path) -> subprocess.Popen[bytes]:
         with _listener(folder / "in") as input_, _listener(folder / "out") as output:
             return self._launch(Ends(seat.door, input_, output))
+
+
+def _folder(stack: contextlib.ExitStack) -> Path:
+    folder = Path(mkdtemp(prefix=f"{scratch_path('front', os.getpid()).name}-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _listener(path: Path) -> socket.socket:
@@ -178,3 +202,24 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> b
         loop.remove_reader(fd)
         os.close(fd)
     return process.poll() is not None
+
+
+def _accepts(pid: int | None, door: socket.socket) -> bool:
+    """Whether this process, and not another one that shares the socket, waits for connections.
+
+    What it waits for is told by its epolls, a socket by the number that it has in every process.
+    """
+    if pid is None:
+        return False
+    inode = f"ino:{os.fstat(door.fileno()).st_ino:x}"
+    try:
+        return any(_waits(one, inode) for one in Path(f"/proc/{pid}/fdinfo").iterdir())
+    except OSError:
+        return False  # It has ended.
+
+
+def _waits(fdinfo: Path, inode: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # Closed meanwhile.
+        text = fdinfo.read_text()
+        return any(line.startswith("tfd:") and inode in line.split() for line in text.splitlines())
+    return False

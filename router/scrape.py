@@ -6,10 +6,13 @@ that is its alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router.exposition import rendered
@@ -21,10 +24,17 @@ def answer(registry: CollectorRegistry, request: Request) -> Response:
     return Response(text, headers={"content-type": content_type})
 
 
-def metrics_app(registry: CollectorRegistry) -> Starlette:
-    """An app that serves /metrics and nothing else."""
+def metrics_app(
+    registry: CollectorRegistry,
+    targets: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+) -> Starlette:
+    """An app that serves /metrics, /targets where these are given, and nothing else."""
 
     async def metrics(request: Request) -> Response:
         return answer(registry, request)
 
-    return Starlette(routes=[Route("/metrics", metrics)])
+    async def listed(_request: Request) -> Response:
+        return JSONResponse([] if targets is None else list(targets()))
+
+    routes = [Route("/metrics", metrics)]
+    return Starlette(routes=routes if targets is None else [*routes, Route("/targets", listed)])

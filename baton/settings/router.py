@@ -12,6 +12,7 @@ CLASSES_MAX = 15
 """Besides `default`: each class is a label value of several metrics."""
 _PORT_MAX = 65535
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
 
 
 class RouterSettings(Section):
@@ -43,11 +44,12 @@ class RouterSettings(Section):
     front_processes: int = Field(
         1, ge=1, le=64, description="Front-end processes of each router, where they are processes."
     )
-    front_tenants: dict[_Name, int] = Field(
+    front_tenants: dict[_Name, _Port] = Field(
         default_factory=dict,
         max_length=64,
         description="Tenants with a front-end process of their own, by name: the port it serves. "
-        "Whoever asks there is that tenant, whatever the headers say. Only with front processes.",
+        "Whoever asks there is that tenant, whatever the headers say. Only with front processes, "
+        "and with router.grpc: false.",
     )
     rust_front_path: str | None = Field(
         None,
@@ -121,6 +123,11 @@ class RouterSettings(Section):
                 f"router.front_tenants is given and router.front is {self.front!r}; allowed: rust "
                 "or python-processes, because the router itself tells tenants by their header"
             )
+        if self.front_tenants and self.grpc:
+            raise ValueError(
+                "router.front_tenants is given and router.grpc is true; set router.grpc: false, "
+                "because gRPC takes x-baton-tenant on trust"
+            )
         return self
 
     @model_validator(mode="after")
@@ -130,6 +137,14 @@ class RouterSettings(Section):
                 f"router.grpc_port is {self.grpc_port}; allowed: another port than router.port, or "
                 "router.grpc: false"
             )
+        taken = {self.port}
+        for tenant, port in self.front_tenants.items():
+            if port in taken:
+                raise ValueError(
+                    f"router.front_tenants.{tenant} is {port}; allowed: another port than "
+                    "router.port and other tenants have"
+                )
+            taken.add(port)
         return self
 
     @property

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -19,12 +24,14 @@ from baton.errors import StartupError, StartupFault
 from baton.settings import Settings
 from deploy import front_commands
 from deploy.front_commands import rust_binary, rust_launch
-from deploy.front_ends import front_ends_of
+from deploy.front_ends import FrontEnds, _healthy, front_ends_of
+from router.front_processes import Ends, Launch
 from router.listen import bind, serve
-from router.own_pages import OwnPages
+from router.own_pages import own_pages
 from tests.fakes.worker import info
 from tests.wire.fakes import FakeHeart, Script
 from tests.wire.linked import SETTINGS, model, rust_settings
+from tests.wire.served import until
 
 
 def _settings(**router: object) -> Settings:
@@ -56,7 +63,7 @@ class House:
 async def house() -> AsyncIterator[House]:
     with bind("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    house = House(_settings(front_tenants={"acme": port}))
+    house = House(_settings(front_tenants={"acme": port}, grpc=False))
     worker = replace(info("digest"), max_model_len_tokens=64)
     house.fronts.follow([worker], 512)
     await house.fronts.start(house.door)
@@ -145,20 +152,93 @@ async def test_without_processes_the_router_serves_itself(front: str) -> None:
 
 def test_tenants_of_processes_need_processes() -> None:
     with pytest.raises(ValueError, match="front_tenants"):
-        Settings.model_validate({"router": {"front_tenants": {"acme": 8001}}})
+        Settings.model_validate({"router": {"front_tenants": {"acme": 8101}}})
+
+
+ANSWERS = """
+import pathlib, select, socket, sys, time
+door, ready = socket.socket(fileno=int(sys.argv[1])), pathlib.Path(sys.argv[2])
+while not ready.exists():
+    time.sleep(0.01)
+poll = select.epoll()
+poll.register(door, select.EPOLLIN)
+while poll.poll():
+    client = door.accept()[0]
+    client.recv(4096)
+    client.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
+    client.close()
+"""
+
+
+def _fake_launch(ready: Path) -> Launch:
+    """Starts what answers as soon as a file is there."""
+
+    def launch(ends: Ends) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", "-S", "-c", ANSWERS, str(ends.fds[0]), str(ready)]
+        return subprocess.Popen(command, pass_fds=ends.fds)
+
+    return launch
+
+
+async def test_a_predecessor_at_the_same_socket_does_not_make_it_ready(tmp_path: Path) -> None:
+    asked = {"front": "rust", "front_processes": 2}
+    settings, door = Settings.model_validate({**SETTINGS, "router": asked}), bind("127.0.0.1", 0)
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.touch()
+    old = FrontEnds(settings, _fake_launch(before), FakeHeart())
+    await old.start(door.dup())
+    new = FrontEnds(settings, _fake_launch(after), FakeHeart())
+    starting = asyncio.ensure_future(new.start(door))
+    await until(lambda: new.clients == 2)
+    assert await _healthy(door), "the predecessor answers"
+    await asyncio.sleep(0.2)
+    assert not starting.done()
+    after.touch()
+    await starting
+    await old.stop(1)
+    assert await _healthy(door)
+    await new.stop(1)
+
+
+async def test_seats_of_tenants_have_names_of_their_own(tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    asked = {"front": "rust", "front_tenants": {"0": port}, "grpc": False}
+    settings = Settings.model_validate({**SETTINGS, "router": asked})
+    fronts = FrontEnds(settings, _fake_launch(tmp_path), FakeHeart())
+    await fronts.start(bind("127.0.0.1", 0))
+    assert sorted(fronts.links.attached) == ["front-0.0", "tenant-0.0"]
+    await fronts.stop(1)
+
+
+async def test_nobody_waits_in_a_socket_that_is_closing(tmp_path: Path) -> None:
+    settings = Settings.model_validate({**SETTINGS, "router": {"front": "rust"}})
+    fronts = FrontEnds(settings, _fake_launch(tmp_path), FakeHeart())
+    door = bind("127.0.0.1", 0)
+    await fronts.start(door)
+    (pid,) = fronts._processes.pids
+    os.kill(pid, signal.SIGSTOP)
+    closing = asyncio.ensure_future(fronts.stop(1))
+    await asyncio.sleep(0)
+    await until(lambda: door.fileno() == -1)
+    assert not closing.done()
+    await closing
 
 
 async def test_the_routers_own_address_has_pages_and_no_api() -> None:
     async def page(_request: Request) -> Response:
-        return PlainTextResponse("a page")
+        return PlainTextResponse("a page", 401)
 
     app = Starlette(routes=[Route("/{path:path}", page, methods=["GET", "POST"])])
-    server = await serve(OwnPages(app), bind("127.0.0.1", 0))
+    pages = own_pages(app, CollectorRegistry(), lambda: [{"targets": ["a:1"]}])
+    server = await serve(pages, bind("127.0.0.1", 0))
     url = f"http://127.0.0.1:{server.port}"
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        for path in ("/status", "/metrics", "/ui/data", "/story/x/y", "/health"):
-            assert (await client.get(path)).status_code == 200
-        for path in ("/v1/completions", "/uixyz", "/", "/docs"):
+        for path in ("/status", "/ui/data", "/story/x/y", "/health"):
+            assert (await client.get(path)).text == "a page"
+        for path in ("/v1/completions", "/uixyz", "/", "/docs", "/metrics/x"):
             answer = await client.post(path)
             assert answer.json()["error"]["code"] == "route_blocked"
+        assert (await client.get("/metrics")).status_code == 200, "asks for no key"
+        assert (await client.get("/targets")).json() == [{"targets": ["a:1"]}]
     await server.stop(1)

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import zmq
 
 from baton.scratch import scratch_path
+from baton.tasks import TaskFault
 from deploy import tethered
 from router import front_processes
 from router.front_processes import Ends, FrontProcesses, Seat
@@ -37,6 +39,10 @@ while True:
     client.sendall(str(__import__("os").getpid()).encode())
     client.close()
 """
+
+
+def _full(**_options: str) -> str:
+    raise OSError(28, "no space left")
 
 
 def folders_of(pid: int) -> set[Path]:
@@ -139,6 +145,47 @@ async def test_what_cannot_be_started_is_tried_again(
     assert house.attached.ever == []
     house.how = ""
     await house.ask()
+
+
+@pytest.mark.parametrize("error", [zmq.ZMQError(24), OSError(24, "no descriptors")])
+async def test_what_cannot_be_connected_is_ended_and_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(front_processes, "_BACKOFF_S", 0.01)
+    attach = house.attached.attach
+
+    def attach_later(name: str, *where: str) -> None:
+        if len(house.started) < 3:
+            raise error
+        attach(name, *where)
+
+    monkeypatch.setattr(house.attached, "attach", attach_later)
+    house.fronts.start([Seat("f0", house.door)])
+    await until(lambda: house.attached.ever == ["f0.2"])
+    assert [one.poll() for one in house.started] == [-signal.SIGKILL, -signal.SIGKILL, None]
+    assert house.fronts.pids == (house.started[2].pid,)
+
+
+async def test_without_room_for_its_sockets_it_is_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_processes, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(front_processes, "mkdtemp", _full)
+    house.fronts.start([Seat("f0", house.door)])
+    await until(lambda: house.fronts.restarts >= 2)
+    monkeypatch.undo()
+    await house.ask()
+
+
+async def test_a_seat_that_is_given_up_is_told_of(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[TaskFault] = []
+    house.fronts = FrontProcesses(house.launch, house.attached, faults.append)
+    monkeypatch.setattr(house.attached, "attach", None)
+    house.fronts.start([Seat("f0", house.door)])
+    await until(lambda: len(faults) == 1)
+    assert isinstance(faults[0].error, TypeError)
 
 
 async def test_they_are_asked_to_end(house: House) -> None:

@@ -34,6 +34,26 @@ def test_what_is_open_is_said(given: dict[str, Any], said: list[str]) -> None:
         assert words in line
 
 
+@pytest.mark.parametrize("front", ["rust", "python-processes"])
+def test_pages_of_routers_with_front_end_processes_are_open_inside(
+    front: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"router": {"front": front}, **INSIDE, "cluster": {"bind_host": "node"}}
+    (said,) = warnings(Settings.model_validate(given))
+    assert "everybody who reaches node may read Baton's pages" in said
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    (said,) = warnings(Settings.model_validate(given))
+    assert "/metrics and /targets" in said
+    assert warnings(Settings.model_validate({"router": {"front": front}})) == []
+
+
+def test_what_the_rust_front_end_is_not_told_is_said() -> None:
+    engine = {"extra_args": {"tokenizer_mode": "slow"}}
+    for front, said in (("rust", 1), ("python-processes", 0), ("auto", 0)):
+        found = warnings(Settings.model_validate({"router": {"front": front}, "engine": engine}))
+        assert len([line for line in found if "tokenizer_mode" in line]) == said
+
+
 def test_a_key_of_vllm_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     settings = Settings.model_validate({"router": {"host": "0.0.0.0"}})

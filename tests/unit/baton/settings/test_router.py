@@ -71,3 +71,24 @@ def test_two_servers_do_not_share_a_port() -> None:
     with pytest.raises(ValidationError, match=r"router\.grpc_port is 9000"):
         RouterSettings(port=9000, grpc_port=9000)
     assert RouterSettings(port=9000, grpc_port=9000, grpc=False).grpc_port_wanted is None
+
+
+@pytest.mark.parametrize(
+    ("tenants", "said"),
+    [
+        ({"acme": 0}, "front_tenants.acme"),
+        ({"acme": 65536}, "front_tenants.acme"),
+        ({"acme": 9000}, r"front_tenants\.acme is 9000"),
+        ({"acme": 8101, "globex": 8101}, r"front_tenants\.globex is 8101"),
+    ],
+)
+def test_tenants_have_ports_of_their_own(tenants: dict[str, int], said: str) -> None:
+    asked = {"front": "rust", "grpc": False, "port": 9000}
+    with pytest.raises(ValidationError, match=said):
+        RouterSettings.model_validate({**asked, "front_tenants": tenants})
+    RouterSettings.model_validate({**asked, "front_tenants": {"acme": 8101, "globex": 8102}})
+
+
+def test_tenants_known_by_their_port_are_not_taken_on_trust_beside_it() -> None:
+    with pytest.raises(ValidationError, match=r"set router\.grpc: false"):
+        RouterSettings.model_validate({"front": "rust", "front_tenants": {"acme": 8101}})
