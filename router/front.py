@@ -27,7 +27,7 @@ from vllm.v1.metrics.stats import IterationStats
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from baton.errors import BatonError, Reason
-from baton.ids import RequestId
+from baton.ids import REQUEST_ID_CHARS_MAX, RequestId
 from router.caller import CALLER
 from router.engine_request import engine_request
 from router.http_guard import refuse_transfer_fields
@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 # vLLM answers 200 for an aborted output; one that nobody here asked for is a failure.
 _BROKEN = frozenset({FinishReason.ABORT, FinishReason.ERROR})
 _TEXT_PROMPT = "token"
-_ID_CHARS_MAX = 256
 """Ids go to workers, into logs and traces. What vLLM adds to the client's own is counted."""
 
 
@@ -312,8 +311,8 @@ def _broken(finish_reason: FinishReason) -> BatonError:
 
 
 def _refuse_id(request_id: str) -> None:
-    if len(request_id) > _ID_CHARS_MAX:
-        message = f"The request's id has more than {_ID_CHARS_MAX} characters."
+    if len(request_id) > REQUEST_ID_CHARS_MAX:
+        message = f"The request's id has more than {REQUEST_ID_CHARS_MAX} characters."
         raise FrontError(BatonError(Reason.INVALID_REQUEST, message, param="request_id"))
 
 

@@ -79,6 +79,6 @@ async def test_one_that_is_killed_takes_only_its_own_along(linked: Linked) -> No
     os.kill(linked.processes.pids[linked.ever.index(doomed)], signal.SIGKILL)
     done = await asyncio.gather(*asking)
     assert done.count(False) == len(its)
-    assert sorted(linked.heart.aborted) == sorted(its)
+    await until(lambda: sorted(linked.heart.aborted) == sorted(its), 5)
     await until(lambda: len(linked.processes.pids) == 2, 5)
     assert await ask(), "one follows"
