@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 # vLLM answers 200 for an aborted output; one that nobody here asked for is a failure.
 _BROKEN = frozenset({FinishReason.ABORT, FinishReason.ERROR})
 _TEXT_PROMPT = "token"
-"""Ids go to workers, into logs and traces. What vLLM adds to the client's own is counted."""
 
 
 class FrontError(GracefulHTTPError):
