@@ -198,7 +198,8 @@ async def test_keys_are_in_no_log(doors: Doors, caplog: pytest.LogCaptureFixture
     assert {record.client for record in refused} == {"127.0.0.1"}
     told = [str(vars(record)) for record in caplog.records if record.name != "tests"]
     for key in (doors.a, doors.operator, PLAIN, "bt-x-wrong-secret"):
-        assert not any(key.rpartition("-")[2] in one for one in told)
+        # A secret may have hyphens of its own.
+        assert not any(key.split("-", 2)[2] in one for one in told)
     assert not any("Bearer" in one for one in told)
 
 
