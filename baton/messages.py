@@ -88,6 +88,8 @@ class WorkerInfo:
     process for as long as the host runs. 0 = unknown."""
     metrics_address: str = ""
     """host:port where the engine's metrics are; empty where they are not exported."""
+    direct_address: str = ""
+    """host:port where clients read answers from it; empty where they cannot."""
     engine_ranks: tuple[tuple[int, int], ...] = ()
     """(pid, start time) of the processes of its devices, where these are others: the engine has
     ended for its peers when all of them have."""

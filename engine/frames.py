@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from baton.costs import Fit, WorkerCosts
+from baton.errors import BatonError
 from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
 from engine.holdings import CacheNews
@@ -20,6 +21,13 @@ class FrameDraft:
         self._prefilled: list[wire.Prefilled] = []
         self._ended: list[wire.Ended] = []
         self._answers: list[wire.Answer] = []
+
+    @classmethod
+    def of_end(cls, leg_id: str, error: BatonError) -> FrameDraft:
+        """Of the end of one leg."""
+        draft = cls()
+        draft.end(leg_id, error.reason.value, error.message, error.retry_after_s)
+        return draft
 
     def prefilled(self, leg_id: str, handed: bytes, cached_tokens: int, times: LegTimes) -> None:
         self._prefilled.append(

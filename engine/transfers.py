@@ -86,6 +86,7 @@ def transfer_message(report: TransferReport) -> wire.Transfer:
         quarantined_blocks=report.quarantined_blocks,
         accused=report.accused,
         gb_per_s=report.gb_per_s,
+        backlog_s=report.backlog_s,
     )
 
 

@@ -7,6 +7,7 @@ agent has to poll it. A dead peer is an exception in NIXL; here it is a state.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +27,8 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
 )
 _PREPARING_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, ValueError)
 _log = logging.getLogger("baton.kv_transfer")
+_RENEW_GAP_S = 1.0
+"""A connection that broke sooner than this after it was made is not made again yet."""
 
 
 class WriteState(Enum):
@@ -41,6 +44,7 @@ class _Peer:
     name: str
     endpoint: Endpoint
     descriptors: Any
+    since_s: float
 
     @property
     def layout(self) -> Layout:
@@ -84,7 +88,7 @@ class Agent:
             remote = self._agent.prep_xfer_dlist(name, layout.descriptors(), layout.memory)
         except _ERRORS as error:
             raise BatonError(Reason.TRANSFER_FAILED, f"no way to the peer: {error}") from error
-        self._peers[endpoint.agent] = _Peer(name, endpoint, remote)
+        self._peers[endpoint.agent] = _Peer(name, endpoint, remote, time.monotonic())
         self._obituary.watch(endpoint.agent, endpoint.process)
         return True
 
@@ -169,16 +173,35 @@ class Agent:
             _log.warning("handle not released: %s", error)
 
     def tell(self, peer: str, message: bytes) -> bool:
-        """Send a message to a known peer; False when it is gone."""
+        """Send a message to a known peer; False when it is gone. A connection that has broken is
+        made anew: after a cut of the network the peer may live, and both ends speak before any
+        write is posted."""
         known = self._peers.get(peer)
-        if known is None:
-            return False
-        try:
-            self._agent.send_notif(known.name, message)
-        except _ERRORS as error:
+        while known is not None:
+            try:
+                self._agent.send_notif(known.name, message)
+            except nixlBind.nixlRemoteDisconnectError as error:
+                known = self._renewed(known, error)
+            except _ERRORS as error:
+                _log.warning("peer %s cannot be told: %s", peer, error)
+                return False
+            else:
+                return True
+        return False
+
+    def _renewed(self, broken: _Peer, error: Exception) -> _Peer | None:
+        """The peer by a fresh connection; None if this one is fresh already, or none is made."""
+        peer = broken.endpoint.agent
+        if time.monotonic() - broken.since_s < _RENEW_GAP_S:
             _log.warning("peer %s cannot be told: %s", peer, error)
-            return False
-        return True
+            return None
+        _log.warning("the connection to peer %s has broken and is made anew", peer)
+        self.forget(peer)
+        try:
+            self.connect(broken.endpoint)
+        except BatonError as refusal:
+            _log.warning("peer %s is lost: %s", peer, refusal.message)
+        return self._peers.get(peer)
 
     def notices(self) -> list[tuple[str, bytes]]:
         """(peer, message) since the last call. Also drives the writes of peers into this memory."""

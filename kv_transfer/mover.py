@@ -199,6 +199,7 @@ class Mover:
             quarantined_blocks=self._receiving.quarantined_blocks,
             accused=tuple(sorted(self._receiving.accused)),
             gb_per_s=self._tests.gb_per_s,
+            backlog_s=self._sending.backlog_s,
         )
         with self._lock:
             self._report = report

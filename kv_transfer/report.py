@@ -87,6 +87,8 @@ class TransferReport:
     """Agents now of peers whose death is asked for."""
     gb_per_s: Mapping[str, float] = field(default_factory=dict)
     """Agent of a peer → rate of the self-test with it, 10^9 bytes a second."""
+    backlog_s: float = 0.0
+    """Prefill: seconds until the writes under way are done, at the pace of late."""
 
 
 def of_engine(ranks: Sequence[TransferReport]) -> TransferReport:
@@ -112,6 +114,7 @@ def of_engine(ranks: Sequence[TransferReport]) -> TransferReport:
         quarantined_blocks=max(r.quarantined_blocks for r in ranks),
         accused=tuple(sorted({agent for r in ranks for agent in r.accused})),
         gb_per_s=_slowest(r.gb_per_s for r in ranks),
+        backlog_s=max(r.backlog_s for r in ranks),
     )
 
 

@@ -15,6 +15,7 @@ from kv_transfer.endpoint import Blocks
 from kv_transfer.ledger import Open, Recent
 from kv_transfer.moving import AgentPort, Counters, Memory, MoverLimits, connect, word_of
 from kv_transfer.orders import Abort, Begin, Cover, Finish, OpenSource, Preempt
+from kv_transfer.outflow import Outflow
 from kv_transfer.pair_tests import PairTests
 from kv_transfer.ticket import codec, source
 from kv_transfer.ticket import messages as m
@@ -46,6 +47,16 @@ class _Source:
     """When its last step was known to be computed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A write that NIXL moves."""
+
+    handle: Any
+    size: int
+    """Bytes."""
+    posted_s: float
+
+
 class Sending:
     """Belongs to the mover's thread. `sent` hears of request ids whose blocks are free to go."""
 
@@ -69,7 +80,8 @@ class Sending:
         layout = agent.endpoint().layout
         self._regions_per_layer = len(layout.regions) // layout.layers
         self._open = Open[_Source]()
-        self._flights: dict[tuple[m.TicketKey, int], Any] = {}
+        self._flights: dict[tuple[m.TicketKey, int], _Flight] = {}
+        self._outflow = Outflow()
         self._early = Recent[m.TicketKey, m.Register](_EARLY_MAX)
         self._closed = Recent[m.TicketKey, bool](_CLOSED_MAX)
         """Whether all was written."""
@@ -82,6 +94,19 @@ class Sending:
     def writes(self) -> int:
         """Posts in flight."""
         return len(self._flights)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds until the posts in flight are done, at the pace of late.
+
+        One that stands still beyond the write deadline is a fault, and no work.
+        """
+        now = self._clock.now()
+        return self._outflow.seconds_for(sum(f.size for f in self._moving(now)), now)
+
+    def _moving(self, now: float) -> list[_Flight]:
+        latest_s = now - self._limits.write_deadline_s
+        return [flight for flight in self._flights.values() if flight.posted_s > latest_s]
 
     # -- orders of the engine
 
@@ -165,11 +190,15 @@ class Sending:
 
     def look_after_writes(self) -> None:
         """Asking is what lets notices leave, so each round asks for each post."""
-        for (key, post_id), handle in list(self._flights.items()):
-            state = self._agent.state(handle)
+        for (key, post_id), flight in list(self._flights.items()):
+            state = self._agent.state(flight.handle)
             if state is not WriteState.UNDER_WAY:
                 del self._flights[(key, post_id)]
-                self._agent.release(handle)
+                if state is WriteState.DONE:
+                    self._outflow.done(flight.size, self._clock.now())
+                else:
+                    self._outflow.failed(self._clock.now())
+                self._agent.release(flight.handle)
                 self._ended(key, post_id, state)
 
     def _ended(self, key: m.TicketKey, post_id: int, state: WriteState) -> None:
@@ -259,12 +288,15 @@ class Sending:
         except BatonError as error:
             self._step(one, w.WriteFailed(post.post_id, error.message))
             return
-        self._flights[(one.state.key, post.post_id)] = handle
-        one.posted_s = self._clock.now() if one.posted_s is None else one.posted_s
+        now, per_layer = self._clock.now(), self._memory.block_bytes // self._memory.layers
+        size = len(post.sources) * per_layer * post.layers
+        if not self._moving(now):
+            self._outflow.begins(now)
+        self._flights[(one.state.key, post.post_id)] = _Flight(handle, size, now)
+        one.posted_s = now if one.posted_s is None else one.posted_s
         self._counters.writes += 1
         self._counters.descriptors += what.runs() * post.layers * self._regions_per_layer
-        per_layer = self._memory.block_bytes // self._memory.layers
-        self._counters.bytes_written += len(post.sources) * per_layer * post.layers
+        self._counters.bytes_written += size
 
     def _sums(self, one: _Source, post: w.Post) -> tuple[int, ...]:
         sampled = self._limits.checking is Checking.SAMPLED

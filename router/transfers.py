@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +19,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from baton.ids import WorkerId
 from baton.wire import worker_pb2 as pb
@@ -75,6 +77,7 @@ class TransferCollector(Collector):
         for name, (text, times) in _TIMES.items():
             yield _histogram(f"baton_kv_{name}", text, [(at, times(r)) for at, r in reports])
         yield _tickets(reports)
+        yield _backlog(reports)
         for name, (text, number) in _BLOCKS.items():
             gauge = GaugeMetricFamily(f"baton_kv_{name}_blocks", text, labels=_WORKER)
             for labels, report in reports:
@@ -96,6 +99,7 @@ def transfer_row(report: pb.Transfer) -> dict[str, Any]:
         "fenced_blocks": report.fenced_blocks,
         "quarantined_blocks": report.quarantined_blocks,
         "accused": list(report.accused),
+        "backlog_s": report.backlog_s,
         "gb_per_s": max(report.gb_per_s.values(), default=None),
     }
 
@@ -122,6 +126,14 @@ def _tickets(reports: _Reports) -> Metric:
     return gauge
 
 
+def _backlog(reports: _Reports) -> Metric:
+    text = "Seconds until the writes of KV under way are done, at the pace of late."
+    gauge = GaugeMetricFamily("baton_kv_transfer_backlog_seconds", text, labels=_WORKER)
+    for labels, report in reports:
+        gauge.add_metric(labels, report.backlog_s)
+    return gauge
+
+
 def _by_end(tickets: Mapping[str, int]) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     for end in ("source", "target"):
@@ -134,21 +146,42 @@ def _few(counts: Mapping[str, int]) -> dict[str, int]:
     """Words as label values; what is none, or one too many, counts as another."""
     found: dict[str, int] = {}
     for word, count in sorted(counts.items()):
-        known = _WORD.fullmatch(word) and len(found) < _REASONS_MAX
+        known = _is_word(word) and len(found) < _REASONS_MAX
         label = word if known else _OTHER
         found[label] = found.get(label, 0) + count
     return found
 
 
+@lru_cache(1024)
+def _is_word(word: str) -> bool:
+    return _WORD.fullmatch(word) is not None
+
+
 def _histogram(name: str, text: str, rows: Iterable[tuple[_Labels, pb.Times]]) -> Metric:
     histogram = HistogramMetricFamily(name, text, labels=_WORKER)
     for labels, times in rows:
-        bounds = [*map(str, times.bounds_s), "+Inf"]
         # The worker counts each bucket by itself, Prometheus all up to a bound.
-        buckets = list(zip(bounds, accumulate(times.counts), strict=False))
-        if len(buckets) == len(bounds):
-            histogram.add_metric(labels, buckets, times.sum_s)
+        counts = list(accumulate(times.counts))
+        if len(counts) == len(times.bounds_s) + 1:
+            histogram.samples += _buckets(name, labels, times, counts)
     return histogram
+
+
+def _buckets(
+    name: str, values: _Labels, times: pb.Times, counts: Sequence[int]
+) -> Iterator[Sample]:
+    """What `add_metric` would make of them, in half the time: there are many."""
+    labels, bucket = dict(zip(_WORKER, values, strict=True)), f"{name}_bucket"
+    for bound, count in zip(times.bounds_s, counts, strict=False):
+        yield Sample(bucket, {**labels, "le": _bound(bound)}, count)
+    yield Sample(bucket, {**labels, "le": "+Inf"}, counts[-1])
+    yield Sample(f"{name}_count", labels, counts[-1])
+    yield Sample(f"{name}_sum", labels, times.sum_s)
+
+
+@lru_cache(64)
+def _bound(seconds: float) -> str:
+    return str(seconds)
 
 
 def _rates(reports: _Reports, workers: Mapping[str, WorkerId]) -> Metric:

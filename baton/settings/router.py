@@ -1,5 +1,6 @@
 """The settings of the front door, and of what it promises."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -34,6 +35,29 @@ class RouterSettings(Section):
         le=65535,
         description="gRPC port. null = the one after router.port, and any free one where "
         "router.port is 0. 0 = any free port, shown at start-up.",
+    )
+    resources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Resources of Ray that each router takes, by name, such as a label that marks "
+        "the nodes of routers. A router's successor starts beside it, and takes none of its own.",
+    )
+    direct: bool = Field(
+        default=False,
+        description="Whether gRPC clients that ask for it read their answers from decode workers, "
+        "past the router. Workers then listen for clients too, with the router's certificate.",
+    )
+    direct_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address where workers listen for those clients. node = each on the address "
+        "that Ray knows its machine by; 0.0.0.0 = on all of its addresses, reached at that one.",
+    )
+    direct_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Their port; the same for all workers, so only where each has an address of "
+        "its own. 0 = any free port.",
     )
     front: Literal["auto", "in-process", "python-processes", "rust"] = Field(
         "auto",

@@ -123,6 +123,7 @@ class Submit(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     QUEUE_MAX_S_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
     leg_id: _builtins.str
     """`request.attempt.leg`, never reused."""
     kind: Global___LegKind.ValueType
@@ -148,6 +149,10 @@ class Submit(_message.Message):
         them. They are part of what a prefill leg computes, and outputs of a leg that answers.
         """
 
+    @_builtins.property
+    def direct(self) -> Global___Direct:
+        """Set on legs whose answer the client reads from this worker itself."""
+
     def __init__(
         self,
         *,
@@ -159,14 +164,43 @@ class Submit(_message.Message):
         blocks: _abc.Iterable[_builtins.int] | None = ...,
         queue_max_s: _builtins.float = ...,
         resumed: _abc.Iterable[_builtins.int] | None = ...,
+        direct: Global___Direct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "queue_max_s", b"queue_max_s", "request", b"request", "resumed", b"resumed", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "direct", b"direct", "kind", b"kind", "leg_id", b"leg_id", "prompt_tokens", b"prompt_tokens", "queue_max_s", b"queue_max_s", "request", b"request", "resumed", b"resumed", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Submit: _TypeAlias = Submit  # noqa: Y015
+
+@_typing.final
+class Direct(_message.Message):
+    """A client's right to one answer. Of that answer the router hears with its first output, and with
+    its last one, which has all tokens in between.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
+    grant: _builtins.bytes
+    """What the client shows: random, of this leg alone, and good for one call."""
+    deadline_s: _builtins.float
+    """Seconds from now until the answer is dropped, read or not."""
+    def __init__(
+        self,
+        *,
+        grant: _builtins.bytes = ...,
+        deadline_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Direct: _TypeAlias = Direct  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):
@@ -712,6 +746,7 @@ class Transfer(_message.Message):
     QUARANTINED_BLOCKS_FIELD_NUMBER: _builtins.int
     ACCUSED_FIELD_NUMBER: _builtins.int
     GB_PER_S_FIELD_NUMBER: _builtins.int
+    BACKLOG_S_FIELD_NUMBER: _builtins.int
     bytes_written: _builtins.int
     writes: _builtins.int
     descriptors: _builtins.int
@@ -724,6 +759,8 @@ class Transfer(_message.Message):
     """Blocks now that wait for the proof that no write is left."""
     quarantined_blocks: _builtins.int
     """Those for which asking for the peer's death did not help so far."""
+    backlog_s: _builtins.float
+    """Prefill: seconds until the writes under way are done, at the pace of late."""
     @_builtins.property
     def ended(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Tickets that ended otherwise, by reason."""
@@ -764,10 +801,11 @@ class Transfer(_message.Message):
         quarantined_blocks: _builtins.int = ...,
         accused: _abc.Iterable[_builtins.str] | None = ...,
         gb_per_s: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        backlog_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exposed", b"exposed", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accused", b"accused", "bytes_written", b"bytes_written", "descriptors", b"descriptors", "ended", b"ended", "exposed", b"exposed", "fenced_blocks", b"fenced_blocks", "gb_per_s", b"gb_per_s", "late_notices", b"late_notices", "quarantined_blocks", b"quarantined_blocks", "received", b"received", "tickets", b"tickets", "transfer", b"transfer", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accused", b"accused", "backlog_s", b"backlog_s", "bytes_written", b"bytes_written", "descriptors", b"descriptors", "ended", b"ended", "exposed", b"exposed", "fenced_blocks", b"fenced_blocks", "gb_per_s", b"gb_per_s", "late_notices", b"late_notices", "quarantined_blocks", b"quarantined_blocks", "received", b"received", "tickets", b"tickets", "transfer", b"transfer", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,6 +82,18 @@ _SPEED = Row(
             _seconds("baton_kv_transfer_seconds"),
             width=12,
         ),
+        Panel(
+            "Still to be sent",
+            "s",
+            "Seconds until the writes under way are done, at the pace of late. More than half of "
+            "the promised TTFT: the scaler adds senders, since the links are the limit.",
+            (
+                Query(
+                    once("baton_kv_transfer_backlog_seconds", _WORKER, *ROLE_CHOICE), "{{worker}}"
+                ),
+            ),
+            width=12,
+        ),
     ),
 )
 _SAFE = Row(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("nixl")
 
+from nixl._api import nixlBind
+
 from baton.errors import BatonError, Reason
+from kv_transfer import agent
 from kv_transfer.agent import WriteState
 from kv_transfer.endpoint import Blocks
 from tests.wire.nixl_pair import TENSORS, Child, Engine, ended, until, whole
@@ -123,6 +127,50 @@ def test_a_forgotten_peer_hears_nothing_and_can_come_back(pair: tuple[Engine, En
     assert one.agent.connect(other.agent.endpoint())
     assert one.agent.tell(other.name, b"again")
     assert until(lambda: other.heard, one, other)
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Engine], None]:
+    """Lets NIXL say once that the connection has broken, as it does after a cut of the network."""
+
+    def break_once(engine: Engine) -> None:
+        nixl: Any = engine.agent._agent
+        send = nixl.send_notif
+
+        def refuse(*_args: object) -> None:
+            monkeypatch.setattr(nixl, "send_notif", send)
+            raise nixlBind.nixlRemoteDisconnectError("cut")
+
+        monkeypatch.setattr(nixl, "send_notif", refuse)
+
+    return break_once
+
+
+def test_a_connection_that_broke_is_made_anew(
+    pair: tuple[Engine, Engine],
+    breaks: Callable[[Engine], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = pair
+    introduce(one, other)
+    monkeypatch.setattr(agent, "_RENEW_GAP_S", 0.0)
+    for end, peer in ((one, other), (other, one)):
+        breaks(end)
+        assert end.agent.tell(peer.name, b"are you there?")
+        assert until(lambda peer=peer: peer.heard, one, other)
+    handle = one.agent.write(other.name, whole([1], [2]), b"in place")
+    assert until(lambda: ended(one, handle) is WriteState.DONE, one, other)
+    assert until(lambda: (one.name, b"in place") in other.heard, one, other)
+
+
+def test_a_connection_that_breaks_at_once_is_not_made_over_and_over(
+    pair: tuple[Engine, Engine], breaks: Callable[[Engine], None]
+) -> None:
+    one, other = pair
+    introduce(one, other)
+    breaks(one)
+    assert not one.agent.tell(other.name, b"are you there?")
+    assert one.agent.tell(other.name, b"and now?")
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 8), (8, 0), (0, 8 * TENSORS)])

@@ -36,6 +36,7 @@ FIRST = TransferReport(
     fenced_blocks=12,
     quarantined_blocks=5,
     gb_per_s={"agent": 1.5},
+    backlog_s=0.75,
 )
 
 
@@ -84,6 +85,7 @@ async def test_a_report_reaches_the_metrics(pair: Pair) -> None:
     assert pair.sample("baton_kv_transfer_exposed_seconds_bucket", le="0.001") == 2
     assert pair.sample("baton_kv_transfer_exposed_seconds_count") == 3
     assert pair.sample("baton_kv_transfer_rate_gb_per_second", peer="decode-0") == 1.5
+    assert pair.sample("baton_kv_transfer_backlog_seconds") == 0.75
 
 
 async def test_later_ones_follow(pair: Pair) -> None:

@@ -102,6 +102,30 @@ def test_times_are_those_of_the_prompt() -> None:
     assert report_of(two, "decode").transfer == Times()
 
 
+def test_writes_under_way_take_as_long_as_those_before() -> None:
+    two = Two()
+    legs.target(two)
+    legs.open_source(two)
+    two.run()
+    two.prefill.agent.held = True
+    legs.cover(two, 2)
+    two.run()
+    two.clock.advance(0.5)
+    two.prefill.agent.held = False
+    two.run()
+    assert report_of(two, "prefill").backlog_s == 0.0
+    two.prefill.agent.held = True
+    legs.cover(two, 4)
+    assert report_of(two, "prefill").backlog_s == pytest.approx(0.5)
+    two.pass_time(5.0)
+    assert report_of(two, "prefill").backlog_s == pytest.approx(5.6)
+    two.pass_time(5.0)
+    assert report_of(two, "prefill").backlog_s == 0.0
+    two.prefill.agent.held = False
+    two.run()
+    assert report_of(two, "prefill").backlog_s == report_of(two, "decode").backlog_s == 0.0
+
+
 def test_a_prompt_that_ended_badly_has_no_time() -> None:
     two = Two()
     legs.target(two)

@@ -23,6 +23,7 @@ FAMILIES = {
     "baton_kv_transfer_seconds",
     "baton_kv_transfer_exposed_seconds",
     "baton_kv_tickets",
+    "baton_kv_transfer_backlog_seconds",
     "baton_kv_fenced_blocks",
     "baton_kv_quarantined_blocks",
     "baton_kv_transfer_rate_gb_per_second",
