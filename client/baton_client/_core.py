@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 import grpc
 from google.protobuf.message import Message as ProtoMessage
 
+from baton_client._direct import Reach, resumable
 from baton_client.answers import (
     Answer,
     Completion,
@@ -25,11 +26,15 @@ from baton_client.errors import (
     BatonError,
     DuplicateRequestError,
     RequestCancelledError,
+    ServerError,
     from_rpc,
 )
 from baton_client.prompts import Ask, Prompt, prompt_message
 from baton_client.retries import Attempts, Budget, Retries
 from baton_client.v1 import service_pb2 as pb
+
+DEADLINE_SLACK_S = 0.5
+"""How long before the client's deadline a server may take it for passed."""
 
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
@@ -41,10 +46,13 @@ class ClientOptions(TypedDict, total=False):
     api_key: sent as `authorization: Bearer`; over plaintext only to this machine.
     tenant: whom the requests count for, where the key does not say.
     tls: how to encrypt; None = not at all.
-    plaintext_key_ok: send the key unencrypted to other machines too, on a trusted network.
+    plaintext_key_ok: send the key unencrypted to other machines too, on a trusted network; and
+        follow routers on this machine to workers on others.
     model: which model to ask; "" = the one that is served.
     timeout_s: seconds for a whole call, retries included; None = for ever. Default 600.
     retries: how failed calls are made again; None = never.
+    direct: read answers from the decode workers, past the routers, where the cluster offers that.
+        A stream that breaks goes on through a router. Pieces then always carry token ids.
     """
 
     api_key: str | None
@@ -54,6 +62,7 @@ class ClientOptions(TypedDict, total=False):
     model: str
     timeout_s: float | None
     retries: Retries | None
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,7 @@ class _Settings:
     model: str = ""
     timeout_s: float | None = 600.0
     retries: Retries | None = field(default_factory=Retries)
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,8 @@ class Core:
         exposed_ok = settings.plaintext_key_ok
         self.connection = connect(routers, settings.tls, headers, plaintext_key_ok=exposed_ok)
         self.model = settings.model
+        self.direct = settings.direct
+        self.reach = Reach()
         self.closed = False
         self._timeout_s = settings.timeout_s
         self._budget = Budget(settings.retries or Retries(attempts=1))
@@ -157,6 +169,10 @@ class Reading:
         self._headers: Headers = core.connection.metadata + ask.metadata
         self._answer = Answer(time.monotonic(), ask.request.sampling.n or 1)
         self._attempts = core.attempts(ask.timeout_s)
+        wanted = core.direct if ask.direct is None else ask.direct
+        self._direct = wanted and ask.request.sampling.n <= 1
+        self._routed = self._followed = self._goes_on = False
+        self._sent = 0
         self.pieces: deque[Piece] = deque()
         self.completion: Completion | None = None
         self.error: BatonError | None = None
@@ -166,17 +182,53 @@ class Reading:
         """Which attempt this is, from 1."""
         return self._attempts.failures + 1
 
+    @property
+    def has_all(self) -> bool:
+        """Whether a direct answer has its last piece: what is still to come just counts it."""
+        return self._followed and self._answer.finished
+
     def call_arguments(self) -> dict[str, Any]:
         """What the next attempt is called with. Raises RequestCancelledError after `close`."""
         self._core.check_open()
         request = self._ask.attempt()
+        request.direct = self._direct and not self._routed and self._core.reach.ask()
+        request.return_token_ids |= self._direct
+        request.resume_token_ids[:] = sent = self._answer.resume()
+        self._sent = len(sent)
         self._answer.request_id = request.request_id
         timeout_s = self._attempts.left_s()
         return {"request": request, "timeout": timeout_s, "metadata": self._headers}
 
-    def took(self, message: pb.GenerateResponse) -> None:
-        """Take a message."""
+    def left_s(self) -> float | None:
+        """Seconds until the deadline."""
+        return self._attempts.left_s()
+
+    def took(self, message: pb.GenerateResponse) -> pb.Route | None:
+        """Take a message; where its pieces are to be read, if not in this call.
+
+        Where a router begins anew instead of going on, `error` is set, and the call is of no use.
+        """
+        if message.request_id and message.resumed_tokens != self._sent:
+            name = self._answer.request_id
+            self.error = ServerError("the router cannot resume this answer", request_id=name)
+            return None
         self.pieces.extend(self._answer.add(message, time.monotonic()))
+        if self._followed and not self._routed and self.pieces:
+            self._core.reach.succeeded()
+        if not message.HasField("route"):
+            return None
+        self._followed = True
+        self._goes_on = resumable(self._ask.request.sampling)
+        return message.route
+
+    def may_follow(self, address: str) -> bool:
+        """Whether to read from a worker there; if not, the next attempt is the router's."""
+        if self._core.connection.may_read_from(address):
+            return True
+        self._routed = True
+        self._core.reach.failed(math.inf)
+        self._attempts.fall_back_s()
+        return False
 
     def ended(self) -> None:
         """Take the end of the call. Raises ServerError where the answer is not whole."""
@@ -190,13 +242,42 @@ class Reading:
             self._done(self.completion)
 
     def failed(self, rpc_error: grpc.RpcError) -> float:
-        """Take a failure: the seconds to wait before the next attempt, or the typed error."""
+        """Take a failure: the seconds to wait before the next attempt, or the typed error.
+
+        An answer that has its last piece has ended all the same.
+        """
+        if self.has_all:
+            self.ended()
+            return 0.0
+        return self._pause_s(from_rpc(rpc_error, self._answer.request_id), counts=True)
+
+    def broke(self, rpc_error: grpc.RpcError, told: grpc.RpcError | None) -> float:
+        """Take the failure of a direct stream: as `failed`, but the rest comes through a router.
+
+        `told` is how the router's own call has failed, None if it has not. It knows why, unless all
+        it knows is that the stream was left. A worker that was not reached at all takes no attempt
+        of `Retries` but the one that falls back.
+        """
+        self._routed = True
         error = from_rpc(rpc_error, self._answer.request_id)
+        left_s = self._attempts.left_s()
+        # A worker also gives up on who reads too slowly, long before the deadline.
+        in_time = left_s is None or left_s > DEADLINE_SLACK_S
+        error.retryable = in_time or error.status is not grpc.StatusCode.DEADLINE_EXCEEDED
+        if told is not None and told.code() is not grpc.StatusCode.CANCELLED:
+            error = from_rpc(told, self._answer.request_id)
+        elif not self._answer.begun and error.retryable:
+            self._core.reach.failed()
+            return self._attempts.fall_back_s()
+        return self._pause_s(error, counts=False)
+
+    def _pause_s(self, error: BatonError, *, counts: bool) -> float:
         # What is in the way is this very request, on its way out.
         if isinstance(error, DuplicateRequestError) and self._attempts.failures:
             error.retryable = True
+        again = not self._answer.begun or self._goes_on
         try:
-            return self._attempts.pause_s(error, again=not self._answer.begun)
+            return self._attempts.pause_s(error, again=again, counts=counts)
         except BatonError:
             self.error = error
             raise

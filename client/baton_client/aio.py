@@ -5,13 +5,14 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 from grpc import aio
 
 from baton_client import batch
 from baton_client._core import ClientOptions, Core, Reading, Unary
+from baton_client._direct import OK, WORD_S, AsyncCall, Channels, error_of, watch
 from baton_client.answers import Completion, Embeddings, Model, Piece, TokenCount
 from baton_client.errors import BatonError, RequestCancelledError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
@@ -31,10 +32,18 @@ class AsyncStream(AsyncIterator[Piece]):
     print((await stream.result()).usage)
     """
 
-    def __init__(self, stubs: "Sequence[pb_grpc.BatonAsyncStub]", reading: Reading) -> None:
+    def __init__(
+        self,
+        stubs: "Sequence[pb_grpc.BatonAsyncStub]",
+        reading: Reading,
+        workers: Channels[aio.Channel],
+    ) -> None:
         self._stubs = stubs
+        self._workers = workers
         self._reading = reading
-        self._call: aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse] | None = None
+        self._call: AsyncCall | None = None
+        self._direct: AsyncCall | None = None
+        self._watching: asyncio.Future[None] | None = None
         self._left = asyncio.Event()
 
     async def __anext__(self) -> Piece:
@@ -58,8 +67,14 @@ class AsyncStream(AsyncIterator[Piece]):
     def cancel(self) -> None:
         """Stop the request; whoever reads it gets RequestCancelledError."""
         self._left.set()
-        if self._call is not None:
-            self._call.cancel()
+        # The router first: what it hears from the worker then is no news.
+        for call in (self._call, self._direct):
+            if call is not None:
+                call.cancel()
+
+    def __del__(self) -> None:
+        # What listens for the router's end holds both calls: nothing else would end them.
+        self.cancel()
 
     async def _read(self) -> None:
         """Take one message, or the end, or pause after a failure."""
@@ -68,24 +83,70 @@ class AsyncStream(AsyncIterator[Piece]):
             return
         try:
             self._call = self._call or self._open()
-            message = await self._call.read()
+            message = await (self._direct or self._call).read()
         except grpc.RpcError as error:
-            self._call = None
-            await self._pause(self._reading.failed(error))
+            await self._pause(await self._failed(error))
         except asyncio.CancelledError:
-            self.cancel()
-            if _is_ending():
-                raise
-            # `cancel` was called beside it, or the client was closed.
-            self._reading.left()
+            if self._left.is_set() or _is_ending() or self._direct is None:
+                self._leave()
+            else:
+                # The router's call has failed, and `_watch` has ended the worker's.
+                await self._pause(await self._failed(await error_of(self._direct)))
         else:
             self._take(message)
 
+    def _leave(self) -> None:
+        self.cancel()
+        if _is_ending():
+            raise asyncio.CancelledError
+        # `cancel` was called beside it, or the client was closed.
+        self._reading.left()
+
     def _take(self, message: object) -> None:
         if isinstance(message, pb.GenerateResponse):
-            self._reading.took(message)
+            route = self._reading.took(message)
+            if self._reading.error is not None:
+                self.cancel()
+            elif route is not None:
+                self._follow(route)
+        elif self._direct is not None:
+            # What the router has to tell is left.
+            self._unfollow()
         else:
             self._reading.ended()
+
+    def _follow(self, route: pb.Route) -> None:
+        """Read from the worker, unless the router's call fails meanwhile."""
+        if self._call is not None and not self._reading.may_follow(route.address):
+            self._call.cancel()
+            self._call = None
+            return
+        stub = pb_grpc.DirectStub(self._workers.to(route.address))
+        request, left_s = pb.StreamRequest(grant=route.grant), self._reading.left_s()
+        self._direct = call = cast("AsyncCall", stub.Stream(request, timeout=left_s))
+        watching = watch(cast("AsyncCall", self._call), call)
+        self._watching = asyncio.ensure_future(watching)  # noqa: TID251 (held here until its end)
+
+    def _unfollow(self) -> None:
+        self._direct = None
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _failed(self, error: grpc.RpcError) -> float:
+        router, direct = self._call, self._direct
+        self._unfollow()
+        if direct is not None and self._reading.has_all:
+            return 0.0
+        self._call = None
+        if router is None or direct is None:
+            return self._reading.failed(error)
+        told = None
+        try:
+            async with asyncio.timeout(WORD_S):
+                told = await error_of(router) if await router.code() is not OK else None
+        except TimeoutError:
+            router.cancel()
+        return self._reading.broke(error, told)
 
     def _open(self) -> "aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]":
         stub = self._stubs[min(self._reading.attempt, len(self._stubs)) - 1]
@@ -160,6 +221,7 @@ class AsyncClient:
     def __init__(self, routers: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self.core = Core(routers, options)
         self._channels: weakref.WeakSet[aio.Channel] = weakref.WeakSet()
+        self._workers = Channels(self._open_direct)
 
     # Opened at the first call, when the loop runs that it belongs to.
     @cached_property
@@ -247,18 +309,25 @@ class AsyncClient:
     ) -> AsyncStream:
         """For sessions: the first attempt goes to `sticky`, others to any router."""
         stubs = [self._stub] if sticky is None else [pb_grpc.BatonStub(sticky), self._stub]
-        return AsyncStream(stubs, Reading(self.core, ask, done))
+        return AsyncStream(stubs, Reading(self.core, ask, done), self._workers)
 
     def sticky_channel(self) -> aio.Channel | None:
         """For sessions: a channel that keeps to one router; None where there is but one."""
         return self._open(sticky=True) if self.core.connection.may_be_several else None
 
     def _open(self, *, sticky: bool = False) -> aio.Channel:
-        where, options = self.core.connection, self.core.connection.options(sticky=sticky)
-        if where.credentials is None:
-            channel = aio.insecure_channel(where.target, options)
+        where = self.core.connection
+        return self._connect(where.target, where.options(sticky=sticky))
+
+    def _open_direct(self, address: str) -> aio.Channel:
+        return self._connect(address, self.core.connection.direct_options())
+
+    def _connect(self, target: str, options: list[tuple[str, Any]]) -> aio.Channel:
+        credentials = self.core.connection.credentials
+        if credentials is None:
+            channel = aio.insecure_channel(target, options)
         else:
-            channel = aio.secure_channel(where.target, where.credentials, options)
+            channel = aio.secure_channel(target, credentials, options)
         self._channels.add(channel)
         return channel
 

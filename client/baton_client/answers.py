@@ -106,6 +106,7 @@ class Completion:
 
     `timing` is the cluster's split, None where it was not measured; `ttft_s` (until the first
     piece, None without one) and `total_s` are this client's own, retries included, in seconds.
+    Until the cluster has told `usage`, it has just the completion tokens that have arrived.
     `attempts` counts how often the request was made.
     """
 
@@ -186,8 +187,9 @@ class Answer:
         self._choices = choices
         self._first: float | None = None
         self._growing: dict[int, _Growing] = {}
-        self._usage = Usage()
+        self._usage: Usage | None = None
         self._timing: Timing | None = None
+        self._before = 0
         self.request_id = ""
         self.model = ""
 
@@ -196,12 +198,18 @@ class Answer:
         """Whether a piece has arrived."""
         return bool(self._growing)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the only choice has its last piece."""
+        last = self._growing[0].pieces[-1] if 0 in self._growing else None
+        return self._choices == 1 and last is not None and last.finish_reason is not None
+
     def add(self, message: pb.GenerateResponse, now: float) -> list[Piece]:
         """Take a message; its pieces."""
         self.request_id = message.request_id or self.request_id
         self.model = message.model or self.model
         if message.HasField("usage"):
-            self._usage = usage(message.usage)
+            self._usage = usage(message.usage, self._before)
         if message.HasField("timing"):
             self._timing = timing(message.timing)
         pieces = [piece(delta) for delta in message.deltas]
@@ -211,14 +219,19 @@ class Answer:
             self._first = now
         return pieces
 
+    def resume(self) -> tuple[int, ...]:
+        """The tokens that have arrived: another call goes on behind them, and counts its own."""
+        tokens = self._growing[0].choice(0).token_ids if self._growing else ()
+        self._before = len(tokens)
+        return tokens
+
     def so_far(self, now: float, attempts: int) -> Completion:
         """What has arrived, whole or not."""
         choices = [self._growing[index].choice(index) for index in sorted(self._growing)]
         first_s = None if self._first is None else self._first - self._started
         times = (self._timing, first_s, now - self._started)
-        return Completion(
-            self.request_id, self.model, tuple(choices), self._usage, *times, attempts
-        )
+        used = self._usage or Usage(completion_tokens=sum(choice.tokens for choice in choices))
+        return Completion(self.request_id, self.model, tuple(choices), used, *times, attempts)
 
     def whole(self, now: float, attempts: int) -> Completion:
         """The answer, once the call has ended well. Raises ServerError where some is missing."""
@@ -243,10 +256,10 @@ def piece(delta: pb.Delta) -> Piece:
     )
 
 
-def usage(message: pb.Usage) -> Usage:
-    """Token counts, read from their message."""
-    counts = (message.prompt_tokens, message.cached_prompt_tokens, message.completion_tokens)
-    return Usage(*counts)
+def usage(message: pb.Usage, before: int = 0) -> Usage:
+    """Token counts, read from their message; `before` are tokens of the answer from other calls."""
+    generated = before + message.completion_tokens
+    return Usage(message.prompt_tokens, message.cached_prompt_tokens, generated)
 
 
 def timing(message: pb.Timing) -> Timing:

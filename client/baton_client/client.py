@@ -5,12 +5,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Protocol, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
 from baton_client import batch
 from baton_client._core import ClientOptions, Core, Reading, Unary
+from baton_client._direct import OK, QUIET, WORD_S, Call, Channels
 from baton_client.answers import Completion, Embeddings, Model, Piece, TokenCount
 from baton_client.errors import BatonError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
@@ -19,16 +20,6 @@ from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 T = TypeVar("T")
-
-
-class _Call(Protocol):
-    """What gRPC returns, as far as it is used here."""
-
-    def __iter__(self) -> Iterator[pb.GenerateResponse]: ...
-
-    def __next__(self) -> pb.GenerateResponse: ...
-
-    def cancel(self) -> bool: ...
 
 
 class Stream(Iterator[Piece]):
@@ -40,10 +31,17 @@ class Stream(Iterator[Piece]):
     print(stream.result().usage)
     """
 
-    def __init__(self, stubs: Sequence[pb_grpc.BatonStub], reading: Reading) -> None:
+    def __init__(
+        self,
+        stubs: Sequence[pb_grpc.BatonStub],
+        reading: Reading,
+        workers: Channels[grpc.Channel],
+    ) -> None:
         self._stubs = stubs
+        self._workers = workers
+        self._direct: Call | None = None
         self._reading = reading
-        self._call: _Call | None = None
+        self._call: Call | None = None
         self._left = threading.Event()
 
     def __next__(self) -> Piece:
@@ -67,8 +65,14 @@ class Stream(Iterator[Piece]):
     def cancel(self) -> None:
         """Stop the request, from any thread; whoever reads it gets RequestCancelledError."""
         self._left.set()
-        if self._call is not None:
-            self._call.cancel()
+        # The router first: what it hears from the worker then is no news.
+        for call in (self._call, self._direct):
+            if call is not None:
+                call.cancel()
+
+    def __del__(self) -> None:
+        # What listens for the router's end holds both calls: nothing else would end them.
+        self.cancel()
 
     def _read(self) -> None:
         """Take one message, or the end, or pause after a failure."""
@@ -77,23 +81,62 @@ class Stream(Iterator[Piece]):
             return
         try:
             self._call = self._call or self._open()
-            message = next(self._call, None)
+            message = next(self._direct or self._call, None)
         except grpc.RpcError as error:
             if not self._left.is_set():
-                self._call = None
-                self._left.wait(self._reading.failed(error))
+                self._left.wait(self._failed(error))
         else:
             self._take(message)
 
     def _take(self, message: pb.GenerateResponse | None) -> None:
-        if message is None:
-            self._reading.ended()
+        if message is not None:
+            route = self._reading.took(message)
+            if self._reading.error is not None:
+                self.cancel()
+            elif route is not None:
+                self._follow(route)
+        elif self._direct is not None:
+            # What the router has to tell is left.
+            self._direct = None
         else:
-            self._reading.took(message)
+            self._reading.ended()
 
-    def _open(self) -> "_Call":
+    def _follow(self, route: pb.Route) -> None:
+        """Read from the worker, unless the router's call fails meanwhile."""
+        if self._call is not None and not self._reading.may_follow(route.address):
+            self._call.cancel()
+            self._call = None
+            return
+        stub, router = pb_grpc.DirectStub(self._workers.to(route.address)), self._call
+        request = pb.StreamRequest(grant=route.grant)
+        self._direct = call = cast("Call", stub.Stream(request, timeout=self._reading.left_s()))
+
+        def ended() -> None:
+            if router is not None and router.code() not in QUIET:
+                call.cancel()
+
+        if router is not None and not router.add_callback(ended):
+            ended()
+        if self._left.is_set():
+            call.cancel()
+
+    def _failed(self, error: grpc.RpcError) -> float:
+        router, direct = self._call, self._direct
+        self._direct = None
+        if direct is not None and self._reading.has_all:
+            return 0.0
+        self._call = None
+        if router is None or direct is None:
+            return self._reading.failed(error)
+        over = threading.Event()
+        ended = not router.add_callback(over.set) or over.wait(WORD_S)
+        told = router if ended and router.code() is not OK else None
+        router.cancel()
+        return self._reading.broke(error, cast("grpc.RpcError | None", told))
+
+    def _open(self) -> "Call":
         stub = self._stubs[min(self._reading.attempt, len(self._stubs)) - 1]
-        call = cast("_Call", stub.Generate(**self._reading.call_arguments()))
+        call = cast("Call", stub.Generate(**self._reading.call_arguments()))
         self._call = call
         # `cancel` may have come from another thread before there was a call.
         if self._left.is_set():
@@ -163,6 +206,7 @@ class Client:
     def __init__(self, routers: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self.core = Core(routers, options)
         self._channels: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
+        self._workers = Channels(self._open_direct)
 
     @cached_property
     def _channel(self) -> grpc.Channel:
@@ -269,18 +313,25 @@ class Client:
     ) -> Stream:
         """For sessions: the first attempt goes to `sticky`, others to any router."""
         stubs = [self._stub] if sticky is None else [pb_grpc.BatonStub(sticky), self._stub]
-        return Stream(stubs, Reading(self.core, ask, done))
+        return Stream(stubs, Reading(self.core, ask, done), self._workers)
 
     def sticky_channel(self) -> grpc.Channel | None:
         """For sessions: a channel that keeps to one router; None where there is but one."""
         return self._open(sticky=True) if self.core.connection.may_be_several else None
 
     def _open(self, *, sticky: bool = False) -> grpc.Channel:
-        where, options = self.core.connection, self.core.connection.options(sticky=sticky)
-        if where.credentials is None:
-            channel = grpc.insecure_channel(where.target, options)
+        where = self.core.connection
+        return self._connect(where.target, where.options(sticky=sticky))
+
+    def _open_direct(self, address: str) -> grpc.Channel:
+        return self._connect(address, self.core.connection.direct_options())
+
+    def _connect(self, target: str, options: list[tuple[str, Any]]) -> grpc.Channel:
+        credentials = self.core.connection.credentials
+        if credentials is None:
+            channel = grpc.insecure_channel(target, options)
         else:
-            channel = grpc.secure_channel(where.target, where.credentials, options)
+            channel = grpc.secure_channel(target, credentials, options)
         self._channels.add(channel)
         return channel
 

@@ -15,6 +15,8 @@ MESSAGE_BYTES_MAX = 64 * 2**20
 # and how long it has to give one. Routers allow a question each 5 s.
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
+# A worker that cannot be reached must not cost much: the router is there.
+DIRECT_CONNECT_MS = 2000
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
 # What decides between several routers lives in gRPC's core. Round robin goes only to routers whose
 # health service says SERVING, and a dead one is tried again with growing pauses.
@@ -62,6 +64,8 @@ class Connection:
     # The API key is in it.
     metadata: tuple[tuple[str, str], ...] = field(repr=False)
     server_name: str | None
+    # What is sent in the clear stays on this machine: the routers may be here only by a tunnel.
+    local_only: bool = False
 
     @property
     def may_be_several(self) -> bool:
@@ -88,6 +92,18 @@ class Connection:
             options.append(("grpc.ssl_target_name_override", self.server_name))
         return options
 
+    def may_read_from(self, address: str) -> bool:
+        """Whether answers may come from this address, HOST:PORT."""
+        host = address.rpartition(":")[0].strip("[]")
+        return not self.local_only or address.startswith("unix:") or _is_local(host)
+
+    def direct_options(self) -> list[tuple[str, Any]]:
+        """Of channels to workers: they show the routers' certificate at addresses of their own."""
+        options = [("grpc.min_reconnect_backoff_ms", DIRECT_CONNECT_MS), *self.options(sticky=True)]
+        if self.credentials is not None and self.server_name is None:
+            options.append(("grpc.ssl_target_name_override", self.hosts[0]))
+        return options
+
 
 def connect(
     routers: str | Sequence[str],
@@ -110,7 +126,8 @@ def connect(
     metadata = tuple((name, value) for name, value in headers.items() if value is not None)
     credentials = None if tls is None else tls.credentials()
     server_name = None if tls is None else tls.server_name
-    return Connection(target, hosts, credentials, metadata, server_name)
+    local_only = tls is None and not exposed and not plaintext_key_ok
+    return Connection(target, hosts, credentials, metadata, server_name, local_only)
 
 
 def _target(routers: list[str]) -> tuple[str, tuple[str, ...]]:

@@ -93,6 +93,7 @@ class GenerateOptions(SamplingOptions, total=False):
     cache_salt: cached KV is shared only with requests of the same salt.
     return_token_ids: whether pieces and choices carry token ids.
     traceparent: W3C trace context, so that the cluster's spans belong to the caller's trace.
+    direct: read the answer from the decode worker where that is offered; default the client's.
     """
 
     model: str
@@ -103,6 +104,7 @@ class GenerateOptions(SamplingOptions, total=False):
     cache_salt: str
     return_token_ids: bool
     traceparent: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Ask:
     request_id: Callable[[], str]
     timeout_s: float | None
     metadata: tuple[tuple[str, str], ...]
+    direct: bool | None = None
 
     def attempt(self) -> pb.GenerateRequest:
         """The request under the id of its next attempt."""
@@ -131,6 +134,7 @@ def generate_ask(
     """The request for a prompt. Raises InvalidRequestError, and TypeError for unknown options."""
     rest: dict[str, Any] = dict(options)
     given_id, timeout_s = rest.pop("request_id", ""), rest.pop("timeout_s", None)
+    direct: bool | None = rest.pop("direct", None)
     trace, priority = rest.pop("traceparent", None), rest.pop("priority", "unspecified")
     request = pb.GenerateRequest(prompt=prompt_message(prompt))
     _put(request, "model", rest.pop("model", "") or model)
@@ -140,7 +144,7 @@ def generate_ask(
     sampling: Sampling = rest.pop("sampling", Sampling())
     _sampling(request.sampling, dataclasses.replace(sampling, **rest))
     metadata = () if trace is None else (("traceparent", trace),)
-    return Ask(request, lambda: given_id or new_id(prefix), timeout_s, metadata)
+    return Ask(request, lambda: given_id or new_id(prefix), timeout_s, metadata, direct)
 
 
 def prompt_message(prompt: Prompt) -> pb.Prompt:

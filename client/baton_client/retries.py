@@ -7,20 +7,26 @@ from dataclasses import dataclass, field
 
 from baton_client.errors import BatonError, NotFoundError
 
+FALL_BACK_S = 0.05
+"""Meanwhile the router lets go of the request, whose name may be asked for again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retries:
     """How a client makes failed calls again.
 
     Only calls of which nothing has reached the caller yet, only errors that say that the same
-    request may succeed later, and only within the call's deadline. The wait before attempt n is
+    request may succeed later, and only within the call's deadline. A direct stream that breaks is
+    made again through a router whatever has arrived: it goes on behind that. One whose worker is
+    not reached at all falls back to a router even with `retries=None`. The wait before attempt n is
     drawn between 0 and `backoff_s * 2 ** (n - 2)`, at most `max_backoff_s` (seconds), and comes on
     top of what the server asks for; a server that asks for more than `max_retry_after_s` gets no
     second attempt. `attempts` counts the first one too.
 
     The budget keeps a sick cluster from being drowned: each failure takes one of `budget` tokens,
     each success brings back `budget_per_success`, and while half or less is left nothing is made
-    again.
+    again. A direct stream that breaks takes none: that happens to a request once at most, and to
+    all that one worker has at the same time.
 
         client = Client("router:8001", retries=Retries(attempts=2))
         client = Client("router:8001", retries=None)  # never
@@ -78,10 +84,10 @@ class Attempts:
         """Seconds until the deadline, at least 0."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def pause_s(self, error: BatonError, *, again: bool = True) -> float:
+    def pause_s(self, error: BatonError, *, again: bool = True, counts: bool = True) -> float:
         """Seconds to wait before the next attempt; raises the error where there is none.
 
-        `again` is whether the call may be made again at all.
+        `again` is whether the call may be made again at all, `counts` whether that takes a token.
         """
         if isinstance(error, NotFoundError) and self._elsewhere > 0:
             self._elsewhere -= 1
@@ -93,11 +99,16 @@ class Attempts:
         wait_s = retries.wait_s(self.failures, asked_s, random.random())
         left_s = self.left_s()
         # A refused retry still takes its token.
-        affordable = self._budget.failed() and asked_s <= retries.max_retry_after_s
+        affordable = (not counts or self._budget.failed()) and asked_s <= retries.max_retry_after_s
         in_time = left_s is None or wait_s < left_s
         if self.failures >= retries.attempts or not affordable or not in_time:
             raise error
         return wait_s
+
+    def fall_back_s(self) -> float:
+        """Seconds to wait before asking a router for what no worker was reached for."""
+        self.failures += 1
+        return FALL_BACK_S
 
     def succeeded(self) -> None:
         """Note that the call went well."""

@@ -17,34 +17,30 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import grpc
 
 from baton_client import _status
+from baton_client._played import MAX_MODEL_LEN_TOKENS, MODEL, Script, cut, last, response, words
 from baton_client.answers import FinishReason
-from baton_client.errors import BatonError, NotFoundError, UnauthenticatedError, UnavailableError
+from baton_client.errors import (
+    BatonError,
+    NotFoundError,
+    RequestCancelledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from baton_client.prompts import new_id
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 Context: TypeAlias = grpc.ServicerContext
 Method: TypeAlias = Literal["Generate", "Embed", "CountTokens", "ListModels", "GetStory"]
-MODEL = "fake-model"
-MAX_MODEL_LEN_TOKENS = 4096
 # grpc.health.v1.HealthCheckResponse with its one field: 1 = SERVING, 2 = NOT_SERVING.
+_LOOK_S = 0.02
 _HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What one call does: pieces, each after a delay, and then an end or an error."""
-
-    pieces: tuple[str, ...] | None = None
-    delay_s: float = 0.0
-    finish_reason: FinishReason = FinishReason.STOP
-    error: BatonError | None = None
 
 
 class FakeBaton:
@@ -53,7 +49,7 @@ class FakeBaton:
     `address` is where to listen ("127.0.0.1:0" = any free port, or "unix:PATH"), and once it runs
     where it does. With an `api_key` all others are refused. `requests` and `metadata` are what
     `generate` and `stream` have sent, oldest first; `cancelled` counts the answers that were left
-    early. A piece counts as one token.
+    early. A piece counts as one token. If it is `direct`, it offers direct streams, from itself.
     """
 
     def __init__(
@@ -62,8 +58,10 @@ class FakeBaton:
         *,
         api_key: str | None = None,
         credentials: grpc.ServerCredentials | None = None,
+        direct: bool = False,
     ) -> None:
         self.address = address
+        self.direct = direct
         self.requests: list[pb.GenerateRequest] = []
         self.metadata: list[Mapping[str, str | bytes]] = []
         self.cancelled = 0
@@ -109,7 +107,9 @@ class FakeBaton:
         """Begin to listen."""
         pings = ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000)
         self._server = grpc.server(ThreadPoolExecutor(128), options=[pings])
-        pb_grpc.add_BatonServicer_to_server(_Servicer(self), self._server)
+        workers = _Workers(self)
+        pb_grpc.add_BatonServicer_to_server(_Servicer(self, workers), self._server)
+        pb_grpc.add_DirectServicer_to_server(workers, self._server)
         self._server.add_generic_rpc_handlers((self._health(),))
         if self._credentials is None:
             port = self._server.add_insecure_port(self.address)
@@ -146,6 +146,18 @@ class FakeBaton:
         if script.error is not None and not script.pieces:
             abort(context, script.error)
         return script
+
+    def played(
+        self, request: pb.GenerateRequest, script: Script, context: Context
+    ) -> Iterator[pb.GenerateResponse]:
+        """The pieces of an answer that the caller has not got yet."""
+        pieces, reason = cut(request, script)
+        for place in range(len(request.resume_token_ids), len(pieces)):
+            if not self.wait(context, script.delay_s):
+                abort(context, UnavailableError("the server stops"))
+            ends = place == len(pieces) - 1 and script.error is None
+            why = reason if ends else pb.FINISH_REASON_UNSPECIFIED
+            yield response(request, place, pieces[place], why)
 
     def ended(self, *, whole: bool) -> None:
         """Note the end of an answer."""
@@ -197,8 +209,9 @@ def abort(context: Context, error: BatonError) -> NoReturn:
 class _Servicer(pb_grpc.BatonServicer):
     """The methods of the service."""
 
-    def __init__(self, fake: FakeBaton) -> None:
+    def __init__(self, fake: FakeBaton, workers: "_Workers") -> None:
         self._fake = fake
+        self._workers = workers
         self._stories: dict[str, str] = {}
 
     def Generate(self, request: pb.GenerateRequest, context: Any) -> Iterator[pb.GenerateResponse]:
@@ -209,16 +222,25 @@ class _Servicer(pb_grpc.BatonServicer):
         self._stories[request.request_id] = f"0.000 s  arrived {request.request_id}\n"
         sent = threading.Event()
         context.add_callback(lambda: self._fake.ended(whole=sent.is_set()))
-        pieces, reason = _cut(request, script)
-        for place, text in enumerate(pieces):
-            if not self._fake.wait(context, script.delay_s):
-                abort(context, UnavailableError("the server stops"))
-            last = place == len(pieces) - 1 and script.error is None
-            yield _response(request, place, text, reason if last else pb.FINISH_REASON_UNSPECIFIED)
+        resumed, pieces = len(request.resume_token_ids), self._fake.played(request, script, context)
+        if request.direct and self._fake.direct and request.sampling.n <= 1:
+            answer = _Answer(request, script)
+            yield self._workers.route(answer)
+            while not answer.over.wait(_LOOK_S) and context.is_active():
+                pass
+            if not answer.whole:
+                # Here nobody knows more than that: the worker's call has the error, if any.
+                abort(context, RequestCancelledError("the stream was left"))
+        else:
+            first = pb.GenerateResponse(request_id=request.request_id, model=MODEL)
+            first.resumed_tokens = resumed
+            for number, message in enumerate(pieces):
+                message.MergeFrom(first if number == 0 else pb.GenerateResponse())
+                yield message
         sent.set()
         if script.error is not None:
             abort(context, script.error)
-        yield _last(request, len(pieces))
+        yield last(request, len(cut(request, script)[0]) - resumed)
 
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """A vector of the text's length."""
@@ -229,7 +251,7 @@ class _Servicer(pb_grpc.BatonServicer):
     def CountTokens(self, request: pb.CountTokensRequest, context: Any) -> pb.CountTokensResponse:
         """Count words, or the ids that were given."""
         self._fake.begin("CountTokens", context)
-        tokens = len(_words(request.prompt))
+        tokens = len(words(request.prompt))
         ids = range(tokens if request.return_token_ids else 0)
         length = MAX_MODEL_LEN_TOKENS
         return pb.CountTokensResponse(tokens=tokens, token_ids=ids, max_model_len_tokens=length)
@@ -249,52 +271,38 @@ class _Servicer(pb_grpc.BatonServicer):
         return pb.GetStoryResponse(text=text)
 
 
-def _words(prompt: pb.Prompt) -> list[str]:
-    """The last text of a prompt in words that join to it, or its ids."""
-    if prompt.WhichOneof("kind") == "token_ids":
-        return [f" {token}" for token in prompt.token_ids.ids]
-    messages = prompt.conversation.messages
-    words = (messages[-1].content if messages else prompt.text).split(" ")
-    return [words[0], *(f" {word}" for word in words[1:])]
+@dataclass(eq=False)
+class _Answer:
+    """One that is read directly."""
+
+    request: pb.GenerateRequest
+    script: Script
+    over: threading.Event = field(default_factory=threading.Event)
+    whole: bool = False
 
 
-def _cut(
-    request: pb.GenerateRequest, script: Script
-) -> "tuple[list[str], pb.FinishReason.ValueType]":
-    """The pieces of an answer within `max_tokens`, and why it ends."""
-    # An answer without text still has a message that ends it.
-    pieces = _words(request.prompt) if script.pieces is None else list(script.pieces) or [""]
-    sampling = request.sampling
-    if sampling.HasField("max_tokens") and sampling.max_tokens < len(pieces):
-        return pieces[: sampling.max_tokens], pb.FINISH_REASON_LENGTH
-    return pieces, pb.FinishReason.Value(f"FINISH_REASON_{script.finish_reason.name}")
+class _Workers(pb_grpc.DirectServicer):
+    """The other service, of those who have the tokens."""
 
+    def __init__(self, fake: FakeBaton) -> None:
+        self._fake = fake
+        self._answers: dict[bytes, _Answer] = {}
 
-def _response(
-    request: pb.GenerateRequest, place: int, text: str, reason: "pb.FinishReason.ValueType"
-) -> pb.GenerateResponse:
-    """One message: the same piece for each choice."""
-    chosen = pb.TokenLogprobs(chosen=pb.TokenLogprob(token_id=place, text=text))
-    deltas = [
-        pb.Delta(
-            index=index,
-            text=text,
-            tokens=1,
-            token_ids=[place] if request.return_token_ids else [],
-            logprobs=[chosen] if request.sampling.HasField("logprobs") else [],
-            finish_reason=reason,
-        )
-        for index in range(request.sampling.n or 1)
-    ]
-    if place > 0:
-        return pb.GenerateResponse(deltas=deltas)
-    return pb.GenerateResponse(request_id=request.request_id, model=MODEL, deltas=deltas)
+    def route(self, answer: _Answer) -> pb.GenerateResponse:
+        """The message that leads to an answer."""
+        grant = new_id().encode()
+        self._answers[grant] = answer
+        route = pb.Route(address=self._fake.address, grant=grant)
+        name = answer.request.request_id
+        return pb.GenerateResponse(request_id=name, model=MODEL, route=route)
 
-
-def _last(request: pb.GenerateRequest, pieces: int) -> pb.GenerateResponse:
-    """The message that ends a call."""
-    tokens = pieces * (request.sampling.n or 1)
-    usage = pb.Usage(prompt_tokens=len(_words(request.prompt)), completion_tokens=tokens)
-    parts = [f.name for f in pb.Timing.DESCRIPTOR.fields if f.name != "ttft_s"]
-    timing = pb.Timing(ttft_s=0.001 * len(parts), **dict.fromkeys(parts, 0.001))
-    return pb.GenerateResponse(usage=usage, timing=timing)
+    def Stream(self, request: pb.StreamRequest, context: Any) -> Iterator[pb.GenerateResponse]:
+        """The pieces, once."""
+        self._fake.calls["Stream"] += 1
+        if (answer := self._answers.pop(request.grant, None)) is None:
+            abort(context, NotFoundError("no such stream"))
+        context.add_callback(answer.over.set)
+        yield from self._fake.played(answer.request, answer.script, context)
+        if answer.script.error is not None:
+            abort(context, answer.script.error)
+        answer.whole = True

@@ -58,6 +58,16 @@ def test_a_key_may_go_to_this_machine(routers: str) -> None:
     assert to(routers, key="Bearer k").metadata == (("authorization", "Bearer k"),)
 
 
+@pytest.mark.parametrize("routers", ["localhost:1", "unix:baton.sock"])
+def test_a_tunnel_is_not_left_in_the_clear(routers: str) -> None:
+    reads = to(routers).may_read_from
+    assert not any(map(reads, ["10.0.0.1:1", "worker:1", "[fd00::1]:1"]))
+    assert all(map(reads, ["127.0.0.2:1", "localhost:1", "[::1]:1"]))
+    assert to(routers, plaintext_key_ok=True).may_read_from("10.0.0.1:1")
+    assert to("10.0.0.1:1").may_read_from("10.0.0.2:1")
+    assert Client(routers, tls=TlsOptions()).core.connection.may_read_from("10.0.0.1:1")
+
+
 def test_half_a_pair_of_files_is_an_error() -> None:
     with pytest.raises(ValueError, match="cert and key"):
         Client("router:1", tls=TlsOptions(cert="cert.pem"))

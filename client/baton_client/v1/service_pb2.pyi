@@ -85,6 +85,26 @@ FINISH_REASON_REPETITION: FinishReason.ValueType  # 3
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
+class StreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    grant: _builtins.bytes
+    """That of the route. It is good for one call."""
+    def __init__(
+        self,
+        *,
+        grant: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamRequest: _TypeAlias = StreamRequest  # noqa: Y015
+
+@_typing.final
 class Prompt(_message.Message):
     """What the model is to continue."""
 
@@ -196,6 +216,8 @@ class GenerateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty = the one that is served."""
     request_id: _builtins.str
@@ -207,10 +229,21 @@ class GenerateRequest(_message.Message):
     """Requests share cached KV only with requests of the same salt. Empty = that of the tenant."""
     return_token_ids: _builtins.bool
     """Whether pieces carry token ids beside the text."""
+    direct: _builtins.bool
+    """Whether the caller can read the answer from the decode worker. Where the cluster has no direct
+    streams, or none for such a request (n above 1), the answer comes as if this were not set.
+    """
     @_builtins.property
     def prompt(self) -> Global___Prompt: ...
     @_builtins.property
     def sampling(self) -> Global___Sampling: ...
+    @_builtins.property
+    def resume_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens of the answer that the caller has already, after a stream that broke: the answer goes on
+        behind them. They count for max_tokens. Neither with n above 1, nor for answers that nobody can
+        resume: structured ones, and sampled ones with a seed.
+        """
+
     def __init__(
         self,
         *,
@@ -221,10 +254,12 @@ class GenerateRequest(_message.Message):
         priority: Global___Priority.ValueType = ...,
         cache_salt: _builtins.str = ...,
         return_token_ids: _builtins.bool = ...,
+        direct: _builtins.bool = ...,
+        resume_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "direct", b"direct", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume_token_ids", b"resume_token_ids", "return_token_ids", b"return_token_ids", "sampling", b"sampling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -415,10 +450,16 @@ class GenerateResponse(_message.Message):
     DELTAS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    RESUMED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """In the first message."""
     model: _builtins.str
     """In the first message: the model that answers."""
+    resumed_tokens: _builtins.int
+    """In the first message: behind how many tokens of `resume_token_ids` it goes on. A server that
+    does not know that field says nothing and begins anew.
+    """
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delta]:
         """What is new; at most one entry per choice."""
@@ -431,6 +472,13 @@ class GenerateResponse(_message.Message):
     def timing(self) -> Global___Timing:
         """In the last message, if the server measured it."""
 
+    @_builtins.property
+    def route(self) -> Global___Route:
+        """In the first message of an answer that is to be read from the decode worker. This call then
+        brings no deltas; it ends when the worker has generated the last token. Keep it open: whoever
+        leaves it aborts the request.
+        """
+
     def __init__(
         self,
         *,
@@ -439,14 +487,42 @@ class GenerateResponse(_message.Message):
         deltas: _abc.Iterable[Global___Delta] | None = ...,
         usage: Global___Usage | None = ...,
         timing: Global___Timing | None = ...,
+        route: Global___Route | None = ...,
+        resumed_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "model", b"model", "request_id", b"request_id", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "model", b"model", "request_id", b"request_id", "resumed_tokens", b"resumed_tokens", "route", b"route", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class Route(_message.Message):
+    """Where an answer is to be read, by Direct.Stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """HOST:PORT. With TLS the worker shows the router's certificate, whatever its own address."""
+    grant: _builtins.bytes
+    """Secret: whoever shows it first gets the answer. Dropped after 10 seconds without a call."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        grant: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):

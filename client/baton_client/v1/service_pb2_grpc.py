@@ -273,3 +273,80 @@ class Baton:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class DirectStub:
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Stream = channel.unary_stream(
+                '/baton.v1.Direct/Stream',
+                request_serializer=baton__client_dot_v1_dot_service__pb2.StreamRequest.SerializeToString,
+                response_deserializer=baton__client_dot_v1_dot_service__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+
+
+class DirectServicer:
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata.
+    """
+
+    def Stream(self, request, context):
+        """The pieces of the answer that a `Route` leads to, without usage and timing, which the call of
+        Generate brings. An end without OK says little: that call, if it ends too, says why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_DirectServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Stream': grpc.unary_stream_rpc_method_handler(
+                    servicer.Stream,
+                    request_deserializer=baton__client_dot_v1_dot_service__pb2.StreamRequest.FromString,
+                    response_serializer=baton__client_dot_v1_dot_service__pb2.GenerateResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'baton.v1.Direct', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('baton.v1.Direct', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Direct:
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata.
+    """
+
+    @staticmethod
+    def Stream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/baton.v1.Direct/Stream',
+            baton__client_dot_v1_dot_service__pb2.StreamRequest.SerializeToString,
+            baton__client_dot_v1_dot_service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

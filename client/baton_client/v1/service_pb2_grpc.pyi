@@ -117,3 +117,40 @@ class BatonServicer(metaclass=_abc_1.ABCMeta):
         """Tells what became of a request, for a while after its end. NOT_FOUND once it is forgotten."""
 
 def add_BatonServicer_to_server(servicer: BatonServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class DirectStub:
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> DirectAsyncStub: ...
+    Stream: _grpc.UnaryStreamMultiCallable[_service_pb2.StreamRequest, _service_pb2.GenerateResponse]
+    """The pieces of the answer that a `Route` leads to, without usage and timing, which the call of
+    Generate brings. An end without OK says little: that call, if it ends too, says why.
+    """
+
+@_typing.type_check_only
+class DirectAsyncStub(DirectStub):
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Stream: _aio.UnaryStreamMultiCallable[_service_pb2.StreamRequest, _service_pb2.GenerateResponse]  # type: ignore[assignment]
+    """The pieces of the answer that a `Route` leads to, without usage and timing, which the call of
+    Generate brings. An end without OK says little: that call, if it ends too, says why.
+    """
+
+class DirectServicer(metaclass=_abc_1.ABCMeta):
+    """What decode workers serve, where the cluster has direct streams. Needs no metadata."""
+
+    @_abc_1.abstractmethod
+    def Stream(
+        self,
+        request: _service_pb2.StreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_service_pb2.GenerateResponse], _abc.AsyncIterator[_service_pb2.GenerateResponse]]:
+        """The pieces of the answer that a `Route` leads to, without usage and timing, which the call of
+        Generate brings. An end without OK says little: that call, if it ends too, says why.
+        """
+
+def add_DirectServicer_to_server(servicer: DirectServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
