@@ -33,6 +33,14 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"{host} is served without encryption: no tls.cert_path is set")
     if not is_loopback(inside) and not settings.tls.cluster:
         found.append(f"workers trust everybody who reaches {inside}: no tls.cluster_ca_path is set")
+    direct = settings.router.direct_host
+    if settings.router.direct and not is_loopback(direct) and not settings.tls.public:
+        found.append(f"answers are read from {direct} without encryption: no tls.cert_path is set")
+    if settings.router.direct and is_loopback(direct) and not is_loopback(host):
+        found.append(
+            f"clients from elsewhere reach routers at {host} and no worker at {direct}: set "
+            "router.direct_host, or leave router.direct off"
+        )
     apart = settings.router.front in {"python-processes", "rust"}
     if apart and not is_loopback(inside):
         what = "/metrics and /targets" if keyed else "Baton's pages, of all tenants"

@@ -32,12 +32,13 @@ class Reach:
             base_url=self.url,
             headers={"authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
-            verify=self._trust(),
+            verify=self.trust(),
             # A proxy for the web must not be asked for this machine.
             trust_env=not is_loopback(httpx.URL(self.url).host),
         )
 
-    def _trust(self) -> ssl.SSLContext | bool:
+    def trust(self) -> ssl.SSLContext | bool:
+        """Whom to believe; True = as this machine does. Raises StartupError as `client` does."""
         if self.ca is None and self.cert is None:
             return True
         try:

@@ -193,7 +193,7 @@ class RouterProcess:
 
     async def _build(self, heart: Heart, metrics: RouterMetrics) -> ASGIApp:
         found = preflight.check(
-            self._settings, model_path(self._settings), preflight.this_machine()
+            self._settings, model_path(self._settings), preflight.this_machine(), here=False
         )
         host = reached_at(self._settings.cluster.bind_host, own_address)
         extend_process_environ(engine_environment(found.device, 1, (0,), host))
@@ -222,6 +222,7 @@ class RouterProcess:
             registry=metrics.registry,
             board=self._live_page(heart, metrics),
             targets=self._targets,
+            recent=heart.window.recent,
         )
         app = await build_http_app(front, args, self._settings, pages)
         self._rpc.prepare(app, front, pages)

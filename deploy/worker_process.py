@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,35 +21,36 @@ from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from baton.log import configure_logging
 from baton.messages import Role, WorkerInfo
-from baton.settings import KvTransferSettings, Settings, extend_process_environ
+from baton.settings import KvTransferSettings, Settings
 from baton.settings.tls import TlsSettings
-from baton.spans import SpanSink
 from baton.wire import worker_pb2 as wire
-from baton.wire.credentials import dialer, worker_credentials
+from baton.wire.credentials import dialer, server_credentials, worker_credentials
 from cluster.addresses import listen_at, reached_at, with_port
 from cluster.ports import StartProgress
 from cluster.ray_nodes import own_address
 from decode_worker import DecodeRole, SoloRole
 from deploy.delivered import Delivered
 from deploy.engine_processes import ranks, started, transfer_agent
-from deploy.imports import uncollected
+from deploy.engine_start import set_environment
+from deploy.engine_start import start_engine as _start_engine
 from deploy.loop_thread import LoopThread, until
 from deploy.model import model_path, resolved, served_name
 from deploy.spans import close_spans, span_sink
 from engine import preflight
-from engine.environment import cores_for, engine_environment
+from engine.limits import Limits
 from engine.metrics_server import MetricsServer
 from engine.ports import Engine, EngineFacts
 from engine.service import WorkerServer
 from engine.transfers import worn_out
 from engine.warming import Warming
-from engine.worker import Limits, Worker
+from engine.worker import Worker
 from kv_transfer.handoff import Handoff, handoff_for
 from kv_transfer.report import TransferReport
 from kv_transfer.start_report import read_report, report_path
 from prefill_worker import PrefillRole
 
 if TYPE_CHECKING:
+    from deploy.direct import DirectServer
     from deploy.otlp import OtlpSink
 
 _log = logging.getLogger("baton.worker")
@@ -86,6 +88,7 @@ class WorkerProcess:
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._server: WorkerServer | None = None
+        self._direct: DirectServer | None = None
         self._spans: OtlpSink | None = None
         self._metrics: MetricsServer | None = None
         self._draining: Future[int] | None = None
@@ -181,18 +184,31 @@ class WorkerProcess:
         handoff = self.choose_handoff(settings.kv_transfer)
         self._set_environment(found.device, handoff)
         self._spans = spans = span_sink(settings, "baton-worker", self._worker_id)
-        self._engine = await _start_engine(settings, found, handoff, self._worker_id, spans)
+        engine, texts = await _start_engine(settings, found, handoff, self._worker_id, spans)
+        self._engine = engine
         self._worker = Worker(
-            self._engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed
+            engine, _roles(handoff), self._limits(), MonotonicClock(), self._failed, texts
         )
         self._server = WorkerServer(self._worker, worker_credentials(settings.tls))
         host = listen_at(settings.cluster.bind_host, own_address)
         port = self._server.bind(host)
         if settings.engine.metrics:
             self._metrics = MetricsServer(host)
-        info = self._info(self._engine.facts, handoff, port)
+        info = self._info(engine.facts, handoff, port)
+        if texts is not None:
+            info = replace(info, direct_address=await self._serve_clients(self._worker))
         await self._server.start(info)
         return info
+
+    async def _serve_clients(self, worker: Worker) -> str:
+        """Where they reach it. Raises StartupError."""
+        from deploy.direct import DirectServer
+
+        router = self._settings.router
+        self._direct = DirectServer(worker.direct, server_credentials(self._settings.tls))
+        host = listen_at(router.direct_host, own_address)
+        port = await self._direct.start(host, router.direct_port)
+        return with_port(reached_at(router.direct_host, own_address), port)
 
     def _check_digest(self, digest: str) -> None:
         """What this machine finds must be what the rest of the cluster was started with."""
@@ -204,14 +220,7 @@ class WorkerProcess:
             )
 
     def _set_environment(self, device: str, handoff: Handoff) -> None:
-        settings = self._settings
-        host = reached_at(settings.cluster.bind_host, own_address)
-        available = tuple(sorted(os.sched_getaffinity(0)))
-        threads = settings.engine.cpu_threads
-        of_all_ranks = threads * settings.engine.tensor_parallel_size
-        cores = cores_for(self._core_index, of_all_ranks, available)
-        extend_process_environ(engine_environment(device, threads, cores, host))
-        extend_process_environ(handoff.environment(host))
+        set_environment(self._settings, device, handoff, self._core_index)
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -264,6 +273,8 @@ class WorkerProcess:
     async def _stop(self) -> None:
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.stop)
+        if self._direct is not None:
+            await self._direct.stop(grace_s=0.5)
         if self._server is not None:
             await self._server.stop(grace_s=0.5)
         if self._engine is not None:
@@ -299,28 +310,3 @@ def _roles(handoff: Handoff) -> dict[int, Any]:
         wire.LEG_DECODE: DecodeRole(handoff),
         wire.LEG_SOLO: SoloRole(),
     }
-
-
-async def _start_engine(
-    settings: Settings,
-    found: preflight.Preflight,
-    handoff: Handoff,
-    worker_id: str,
-    spans: SpanSink | None,
-) -> Engine:
-    # Late: importing vLLM takes seconds and reads the environment set above.
-    with uncollected():
-        from engine.core import EngineCore
-        from engine.spec import EngineSpec
-
-    spec = EngineSpec(
-        model_path=found.model.path,
-        served_name=served_name(settings),
-        device=found.device,
-        dtype=found.dtype,
-        settings=settings,
-        transfer_config=handoff.transfer_config(found.device),
-        worker_id=worker_id,
-        spans=spans,
-    )
-    return await EngineCore.start(spec, os.getpid())

@@ -117,6 +117,11 @@ class EngineCore:
         return cls(client, _facts(client, config, spec.device, endpoint), spans, metrics)
 
     @property
+    def config(self) -> VllmConfig:
+        """What it was started with."""
+        return self._client.vllm_config
+
+    @property
     def facts(self) -> EngineFacts:
         return self._facts
 

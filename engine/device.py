@@ -39,8 +39,13 @@ def check_vllm(distribution: tuple[str, str]) -> str:
     return version
 
 
-def choose_device(wanted: str, gpu: bool, distribution: str) -> str:
-    """ "cpu" or "cuda" for the setting `engine.device`. Raises StartupError DEVICE_WRONG."""
+def choose_device(wanted: str, gpu: bool, distribution: str, *, here: bool = True) -> str:
+    """ "cpu" or "cuda" for the setting `engine.device`. Raises StartupError DEVICE_WRONG.
+
+    `here`: whether engines run on this machine; elsewhere it needs neither their device nor build.
+    """
+    if not here and wanted != "auto":
+        return wanted
     cpu_build = "cpu" in distribution
     if wanted == "cuda" and not gpu:
         raise StartupError(StartupFault.DEVICE_WRONG, "engine.device is cuda, but there is no GPU")

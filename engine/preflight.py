@@ -9,6 +9,7 @@ from baton.errors import StartupError, StartupFault
 from baton.ids import config_digest
 from baton.settings import process_environ
 from baton.settings.model import Settings
+from baton.settings.router import RouterSettings
 from engine.device import (
     check_vllm,
     choose_device,
@@ -58,11 +59,17 @@ def this_machine(meminfo: Path = Path("/proc/meminfo")) -> Machine:
     return Machine(gpu, bf16, memory, installed_vllm(), allocation(process_environ()))
 
 
-def check(settings: Settings, model_path: Path, machine: Machine) -> Preflight:
+def check(
+    settings: Settings, model_path: Path, machine: Machine, *, here: bool = True
+) -> Preflight:
     """Raises StartupError for what is certain to fail: version, device, memory that cannot be
-    shared, model, room for KV."""
+    shared, model, room for KV.
+
+    `here`: whether engines run on this machine, which then has to have their device.
+    """
     version = check_vllm(machine.distribution)
-    device = choose_device(settings.engine.device, machine.gpu, machine.distribution[0])
+    build = machine.distribution[0]
+    device = choose_device(settings.engine.device, machine.gpu, build, here=here)
     check_shareable(settings, device, machine.allocation)
     model = read_model_folder(model_path)
     dtype = choose_dtype(settings.model.dtype, model.dtype, device, bf16=machine.bf16)
@@ -137,8 +144,16 @@ def _digest(settings: Settings, model: ModelFolder, engine: tuple[str, str, str]
             "connector": settings.kv_transfer.connector,
             "device": device,
             "vllm": version,
+            **_direct(settings.router),
         }
     )
+
+
+def _direct(router: RouterSettings) -> dict[str, object]:
+    """Where workers serve clients is settled when they start."""
+    if not router.direct:
+        return {}
+    return {"direct_host": router.direct_host, "direct_port": router.direct_port}
 
 
 def _available_bytes(meminfo: Path) -> int:

@@ -195,6 +195,7 @@ class WorkerServer:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             self._worker.heartbeat()
+            await self._worker.direct.sweep()
 
     async def _ask(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The smallest request that fills a KV block, as routers send it.
+"""Requests made here, as routers send them: the smallest one, and ones of chosen tokens.
 
 One of the few files that touch vLLM's internals (covered by the engine contract tests).
 """
@@ -6,6 +6,7 @@ One of the few files that touch vLLM's internals (covered by the engine contract
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
@@ -21,15 +22,22 @@ def tiny_tokens(facts: EngineFacts) -> int:
 
 def tiny_request(facts: EngineFacts, name: str) -> list[bytes]:
     """It asks for one token, and finds in no cache what requests of other names left there."""
+    return plain_request(name, [0] * tiny_tokens(facts), 1, name)
+
+
+def plain_request(
+    name: str, tokens: Sequence[int], max_tokens: int, salt: str | None = None
+) -> list[bytes]:
+    """It asks for exactly so many tokens, greedily. Prefixes are shared within a salt only."""
     request = EngineCoreRequest(
         request_id=name,
-        prompt_token_ids=[0] * tiny_tokens(facts),
+        prompt_token_ids=list(tokens),
         mm_features=None,
-        sampling_params=SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True),
+        sampling_params=SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True),
         pooling_params=None,
         arrival_time=time.time(),
         lora_request=None,
-        cache_salt=name,
+        cache_salt=salt,
         data_parallel_rank=None,
     )
     return [bytes(buffer) for buffer in MsgpackEncoder().encode(request)]

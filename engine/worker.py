@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from baton.clock import Clock
 from baton.errors import BatonError, Reason
 from baton.messages import LegTimes, WorkerLoad
 from baton.wire import worker_pb2 as wire
+from engine.direct import DirectStreams, Texts
 from engine.frames import FrameDraft
 from engine.leg import Leg
 from engine.leg_times import leg_times
+from engine.limits import Limits
 from engine.link import TRANSFER_EVERY_S, Link
 from engine.outlook import Outlook
 from engine.ports import Engine, LegEnd, Output, Step
@@ -26,16 +27,6 @@ from engine.silence import Silence
 from engine.tally import Tally
 
 _log = logging.getLogger("baton.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one worker."""
-
-    queued_requests_max: int
-    retry_after_s: float
-    silence_timeout_s: float
-    """Legs but no step for this long: the engine is stuck."""
 
 
 class Worker:
@@ -48,6 +39,7 @@ class Worker:
         limits: Limits,
         clock: Clock,
         on_failed: Callable[[BatonError], None],
+        texts: Texts | None = None,
     ) -> None:
         self._engine = engine
         self._roles = roles
@@ -58,6 +50,7 @@ class Worker:
         self._legs: dict[str, Leg] = {}
         self.tally = Tally()
         self.outlook = Outlook(engine.facts, clock)
+        self.direct = DirectStreams(clock, texts, self._end)
         self._draining = False
         self._failed: BatonError | None = None
         self._last_step_at = clock.now()
@@ -111,17 +104,15 @@ class Worker:
             await self._take(link, submit)
         except BatonError as error:
             self.tally.refused += 1
-            draft = FrameDraft()
-            draft.end(submit.leg_id, error.reason.value, error.message, error.retry_after_s)
-            self._push(link, draft)
+            self._push(link, FrameDraft.of_end(submit.leg_id, error))
 
     async def _take(self, link: Link, submit: wire.Submit) -> None:
         self._admit(submit)
         role = self._role(submit)
         request = role.request(self._engine, intake_of(submit))
-        now = self._clock.now()
+        direct, now = self.direct.open(submit, request), self._clock.now()
         self._busy(now)
-        self._legs[submit.leg_id] = Leg(link, role, submit.prompt_tokens, now)
+        self._legs[submit.leg_id] = Leg(link, role, submit.prompt_tokens, now, direct)
         self.tally.took(submit.prompt_tokens)
         if role.computes_prompt:
             self.outlook.join(submit.leg_id, submit.prompt_tokens, submit.blocks)
@@ -146,21 +137,17 @@ class Worker:
             await self._engine.abort([leg_id])
 
     def _admit(self, leg: wire.Submit | wire.Probe) -> None:
-        retry = self._limits.retry_after_s
+        retry_s, longest = self._limits.retry_after_s, self._engine.facts.max_model_len_tokens
         if self._failed is not None:
             raise self._failed
         if self._draining:
-            raise BatonError(Reason.DRAINING, "the worker is draining", retry_after_s=retry)
+            raise BatonError(Reason.DRAINING, "the worker is draining", retry_after_s=retry_s)
         if leg.leg_id in self._legs:
             raise BatonError(Reason.DUPLICATE_ID, f"leg {leg.leg_id} runs already")
-        if self.tally.waiting >= self._limits.queued_requests_max:
-            raise BatonError(Reason.WORKER_FULL, "the worker's queue is full", retry_after_s=retry)
-        if leg.prompt_tokens > self._engine.facts.max_model_len_tokens:
-            raise BatonError(Reason.PROMPT_TOO_LONG, "the prompt is longer than the model allows")
+        self._limits.check(leg.prompt_tokens, longest, self.tally.waiting)
 
     def _role(self, submit: wire.Submit) -> Role:
-        role = self._roles.get(submit.kind)
-        if role is None:
+        if (role := self._roles.get(submit.kind)) is None:
             raise BatonError(Reason.UNSUPPORTED, f"this worker runs no legs of kind {submit.kind}")
         # Legs whose KV comes from elsewhere do not stand in the queue of prompts.
         if role.computes_prompt:
@@ -185,13 +172,14 @@ class Worker:
         """Pass on engine steps until the engine fails. Never returns otherwise."""
         while self._failed is None:
             try:
-                step = await self._engine.step()
+                if stopped := self._pass_on(await self._engine.step()):
+                    await self._engine.abort(stopped)
             except BatonError as error:
                 self.fail(error)
-                return
-            self._pass_on(step)
 
-    def _pass_on(self, step: Step) -> None:
+    def _pass_on(self, step: Step) -> Sequence[str]:
+        """Returns the legs that a stop text has ended, of which the engine knows nothing."""
+        stopped: list[str] = []
         now = self._clock.now()
         self.tally.stepped(step.stats, now - self._last_step_at)
         self._last_step_at = now
@@ -200,8 +188,7 @@ class Worker:
         tokens: dict[int, list[Output]] = {}
         drafts: dict[int, FrameDraft] = {}
         for output in step.outputs:
-            leg = self._legs.get(output.request_id)
-            if leg is None:
+            if (leg := self._legs.get(output.request_id)) is None:
                 continue
             end = self._engine.ended(output)
             key = id(leg.link)
@@ -210,12 +197,21 @@ class Worker:
                 continue
             if not leg.had_output:
                 self._started(output, leg, drafts.setdefault(key, FrameDraft()))
-            if leg.role.delivers_tokens:
-                tokens.setdefault(key, []).append(output)
-            if end is not None:
+            try:
+                told, stops = leg.tells(output, now, ended=end is not None)
+            except BatonError as error:
+                self._break(output.request_id, error, drafts.setdefault(key, FrameDraft()))
+                stopped.append(output.request_id)
+                continue
+            if leg.role.delivers_tokens and told is not None:
+                tokens.setdefault(key, []).append(told)
+            if stops:
+                stopped.append(output.request_id)
+            if end is not None or stops:
                 self._drop(output.request_id)
                 self.tally.finished += 1
         self._send(tokens, drafts)
+        return stopped
 
     def _started(self, output: Output, leg: Leg, draft: FrameDraft) -> None:
         leg.had_output = True
@@ -229,6 +225,11 @@ class Worker:
     def _times(self, output: Output, leg: Leg) -> LegTimes:
         return leg_times(leg.taken_at, self._engine.moments(output), self._last_step_at)
 
+    def _break(self, leg_id: str, error: BatonError, draft: FrameDraft) -> None:
+        self._drop(leg_id)
+        self.tally.failed += 1
+        draft.end(leg_id, error.reason.value, error.message)
+
     def _close(self, output: Output, leg: Leg, end: LegEnd, draft: FrameDraft) -> None:
         self._drop(output.request_id)
         if end is not LegEnd.DONE:
@@ -240,16 +241,15 @@ class Worker:
         except BatonError as error:
             self.tally.failed += 1
             draft.end(output.request_id, error.reason.value, error.message)
-            return
-        self.tally.finished += 1
-        times = self._times(output, leg)
-        draft.prefilled(output.request_id, handed.handed, handed.cached_tokens, times)
+        else:
+            self.tally.finished += 1
+            times = self._times(output, leg)
+            draft.prefilled(output.request_id, handed.handed, handed.cached_tokens, times)
 
     def _send(self, tokens: Mapping[int, list[Output]], drafts: Mapping[int, FrameDraft]) -> None:
         load, now = self.load(), self._clock.now()
         for key in {*tokens, *drafts}:
-            link = self._links.get(key)
-            if link is None:
+            if (link := self._links.get(key)) is None:
                 continue
             buffers = self._engine.encode(tokens[key]) if key in tokens else []
             link.push(drafts.get(key, FrameDraft()).frame(buffers, load), now)
@@ -261,6 +261,7 @@ class Worker:
         leg = self._legs.pop(leg_id)
         self.tally.left(leg.prompt_tokens, leg.had_output)
         self.outlook.leave(leg_id)
+        self.direct.give_up(leg.direct)
         if not self._legs:
             self._silence.pauses(self._clock.now())
             self._idle.set()
@@ -311,11 +312,8 @@ class Worker:
         self._failed = error
         _log.error("engine failed: %s", error.message)
         for leg_id, leg in list(self._legs.items()):
-            draft = FrameDraft()
-            draft.end(leg_id, Reason.WORKER_LOST.value, error.message)
-            self._drop(leg_id)
-            self.tally.failed += 1
-            self._push(leg.link, draft)
+            self._break(leg_id, BatonError(Reason.WORKER_LOST, error.message), news := FrameDraft())
+            self._push(leg.link, news)
         self._on_failed(error)
 
     async def drain(self, timeout_s: float | None) -> int:
@@ -323,26 +321,29 @@ class Worker:
         self._draining = True
         self.heartbeat()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+                await self.direct.idle()
         except TimeoutError:
             return await self._cut_off()
         return 0
 
     async def _cut_off(self) -> int:
-        cut = 0
-        for leg_id, leg in list(self._legs.items()):
-            if leg_id not in self._legs:  # ended while others were aborted
-                continue
-            cut += 1
-            draft = FrameDraft()
-            draft.end(leg_id, Reason.DRAINING.value, "the worker stopped before the end")
-            self._push(leg.link, draft)
-            await self.abort(leg.link, [leg_id])
+        cut = self.direct.unread
+        for leg_id in list(self._legs):
+            cut += leg_id in self._legs  # some end while others are aborted
+            await self._end(leg_id, Reason.DRAINING, "the worker stopped before the end")
         return cut
+
+    async def _end(self, leg_id: str, reason: Reason, why: str) -> None:
+        if (leg := self._legs.get(leg_id)) is not None:
+            self._push(leg.link, FrameDraft.of_end(leg_id, BatonError(reason, why)))
+            await self.abort(leg.link, [leg_id])
 
     @property
     def legs(self) -> int:
-        return len(self._legs)
+        """Those that run, and those whose answer is not read to its end."""
+        return len(self._legs) + self.direct.unread
 
     @property
     def links(self) -> int:

@@ -23,7 +23,7 @@ from baton.watched import Watched
 _log = logging.getLogger(__name__)
 _UNLOCKED = ("/health", "/ready", "/ui")
 """For probes; and the page itself, which holds no data and asks for a key."""
-_OPERATORS = ("/metrics", "/targets", "/status", "/ui/data", "/ui/request")
+_OPERATORS = ("/metrics", "/targets", "/status", "/requests", "/ui/data", "/ui/request")
 """What tells of all tenants."""
 
 
@@ -113,6 +113,12 @@ def check_path(path: str, *, operator: bool) -> None:
     """Raises BatonError PERMISSION_DENIED for what is an operator's."""
     if not operator and _within(path, _OPERATORS):
         raise BatonError(Reason.PERMISSION_DENIED, f"{path} is for keys of operators.")
+
+
+def tell(event: str, error: BatonError, **about: str) -> None:
+    """Logs that a caller may not. What is refused for other reasons is told of by whoever did."""
+    if error.reason in (Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED):
+        _log.info(event, extra={"reason": error.reason.value, **about})
 
 
 def _within(path: str, roots: Sequence[str]) -> bool:

@@ -6,7 +6,6 @@ gateway before the router that sets the headers.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from baton.errors import BatonError, Reason
 from baton.settings.admission import DEFAULT_TENANT, TENANT_CHARS_MAX
 from baton.spans import TRACEPARENT, context_of
-from router.access import OPEN, Access, Holder, check_path, unlocked
+from router.access import OPEN, Access, Holder, check_path, tell, unlocked
 from router.caller import CALLER, STRANGER, Caller
 from router.http_guard import error_response
 from router.policy.tenants import DoorPass, Priority
@@ -27,7 +26,6 @@ PRIORITY_HEADER = "x-baton-priority"
 TIMEOUT_HEADER = "x-baton-timeout-s"
 _GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 """Where errors have OpenAI's shape; others are refused once they have been read."""
-_log = logging.getLogger(__name__)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -66,17 +64,11 @@ class CallerHeaders:
                     door_pass = stack.enter_context(self._knock(caller))
                     caller = caller._replace(door_pass=door_pass)
             except BatonError as error:
-                _tell(scope, error)
+                client = (scope.get("client") or ("?",))[0]
+                tell("request refused", error, client=client, path=scope["path"][:80])
                 return await error_response(error)(scope, receive, send)
             CALLER.set(caller)
             return await self._app(scope, receive, send)
-
-
-def _tell(scope: Scope, error: BatonError) -> None:
-    # What is refused for other reasons is counted and told of by whoever refused it.
-    if error.reason in (Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED):
-        about = {"client": (scope.get("client") or ("?",))[0], "path": scope["path"][:80]}
-        _log.info("request refused", extra={"reason": error.reason.value, **about})
 
 
 def caller_of(headers: Headers, access: Access = OPEN) -> Caller:

@@ -19,6 +19,7 @@ def engine_request(
 
     `caller` is None where a middleware has remembered who asks.
     """
+    exchange = _exchange()
     params, caller = request.sampling_params, caller or CALLER.get()
     scored = params.prompt_logprobs is not None or params.prompt_logprob_token_ids is not None
     return EngineRequest(
@@ -33,7 +34,9 @@ def engine_request(
         caller=caller,
         trace=trace,
         resumable=_resumable(params),
-        exchange=_exchange(),
+        exchange=exchange,
+        direct=exchange is not None and exchange.direct,
+        sent=() if exchange is None else exchange.sent,
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,15 @@ SPLIT_HEADER = "x-baton-split"
 ARRIVED_KEY = "baton.arrived_at"
 """Where the scope says when the request's first bytes were read, seconds of `time.monotonic`."""
 _EVENTS = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a client reads an answer itself, HOST:PORT, and what it shows there."""
+
+    address: str
+    grant: bytes = field(repr=False)
+
 
 Settle = Callable[[float | None], None]
 """Hears when what it waits for was written; None where nothing is streamed."""
@@ -36,6 +46,12 @@ class Exchange:
         self.streams = False
         self.answering = False
         """Whether something has come of it: what is asked after that is a request of its own."""
+        self.direct = False
+        """Whether the client can read the answer from the decode worker."""
+        self.source: Source | None = None
+        """That worker, from the first token on."""
+        self.sent: tuple[int, ...] = ()
+        """Tokens of the answer that the client has from before."""
         self._due: list[Settle] = []
 
     def when_written(self, settle: Settle) -> None:

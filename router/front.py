@@ -30,8 +30,10 @@ from baton.errors import BatonError, Reason
 from baton.ids import REQUEST_ID_CHARS_MAX, RequestId
 from router.caller import CALLER
 from router.engine_request import engine_request
+from router.exchange import EXCHANGE
 from router.http_guard import refuse_transfer_fields
 from router.ports import HeartPort
+from router.text_states import counter_of, go_on_behind, only_count
 from router.tracing import Tracing
 
 _log = logging.getLogger(__name__)
@@ -59,8 +61,9 @@ def _http_status(error: BatonError) -> HTTPStatus:
 class HeartCore:
     """The part of vLLM's `EngineCoreClient` that `AsyncLLM` needs to serve; the rest refuses."""
 
-    def __init__(self, heart: HeartPort, tracing: Tracing | None) -> None:
+    def __init__(self, heart: HeartPort, tracing: Tracing | None, outputs: OutputProcessor) -> None:
         self._heart = heart
+        self._outputs = outputs
         self._tracing = tracing
         self._encoder = MsgpackEncoder()
         self.resources = SimpleNamespace(engine_dead=False)
@@ -71,6 +74,8 @@ class HeartCore:
         request.trace_headers = None if trace is None else trace.headers
         # Workers and routers name KV blocks after it.
         request.cache_salt = CALLER.get().cache_salt(request.cache_salt)
+        if (exchange := EXCHANGE.get()) is not None and exchange.sent:
+            go_on_behind(self._outputs.request_states[request.request_id], exchange.sent)
         try:
             self._heart.submit(engine_request(request, self._encoder.encode(request), trace))
         except BatonError as error:
@@ -124,6 +129,11 @@ class TokenStream:
             self._queue = None
         return output
 
+    def only_counts(self) -> None:
+        """Its text is read elsewhere: from now on outputs have none."""
+        if self._queue is not None:
+            only_count(self._front.output_processor.request_states.get(self._queue.request_id))
+
     async def aclose(self) -> None:
         """Aborts the request unless it has ended."""
         self.close()
@@ -169,7 +179,7 @@ class BatonFront(AsyncLLM):
             tracing_enabled=self._traced,
         )
         self._heart = heart
-        self.engine_core = HeartCore(heart, tracing)
+        self.engine_core = HeartCore(heart, tracing, self.output_processor)
         # Known from the start, so that adding a request never waits (see `generate`).
         self._supported_tasks = ("generate",)
         self._decoder = MsgpackDecoder(EngineCoreOutputs)
@@ -289,8 +299,7 @@ class BatonFront(AsyncLLM):
     def counter(self, request_id: RequestId) -> Callable[[], int]:
         """Counts them without a copy; vLLM itself forgets a request at its end."""
         state = self.output_processor.request_states.get(request_id)
-        detokenizer = None if state is None else state.detokenizer
-        return int if detokenizer is None else detokenizer.num_output_tokens
+        return int if state is None else counter_of(state)
 
     def _fail_all(self, requests: Mapping[str, RequestId], message: str) -> Sequence[RequestId]:
         _log.error("%s", message)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from baton.clock import Clock
@@ -21,7 +20,7 @@ from baton.settings import Settings
 from baton.signals import RouterSignals
 from baton.tasks import Tasks
 from baton.wire import worker_pb2 as pb
-from router import collectors, events, flow, keeping, life, planning, wire
+from router import collectors, direct, events, flow, keeping, life, planning, wire
 from router.caller import ANYBODY, Caller
 from router.delivery import Delivery
 from router.door import Door
@@ -29,7 +28,7 @@ from router.gate import Gate
 from router.ledger import Ledger, Life
 from router.measuring import Measuring
 from router.metrics import RouterMetrics
-from router.placing import Placing
+from router.placing import Placing, resumed
 from router.planners import planner_of
 from router.ports import EngineRequest, FrontPort
 from router.registry import Peer, Registry
@@ -109,7 +108,7 @@ class Heart:
     def submit(self, request: EngineRequest) -> None:
         """See `HeartPort`. Besides what `admit` raises: DUPLICATE_ID."""
         now = self._clock.now()
-        words = self.door.plan(request, now)
+        words = self.door.plan(resumed(request, request.sent), now)
         self._placing.came()
         tokens = self._front.counter(request.request_id)
         self._ledger.enter(request, now, self.door.limit_s(request), tokens)
@@ -276,7 +275,7 @@ class Heart:
     def _choose(self, word: planning.Chosen, now: float) -> None:
         one = self._ledger.get(word.request_id)
         if one is not None:
-            one.route = replace(word.route, resumed=one.sent)
+            direct.choose(one, word, self._registry.get(word.plan.decode))
             self._metrics.chose(word.plan.reason)
             self._feed(one, life.Planned(cause=word.plan.told(), at_s=now, plan=word.plan))
 

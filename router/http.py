@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,8 @@ class Pages:
     """The live page; None = there is none."""
     targets: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     """What there is to scrape, for Prometheus's HTTP service discovery."""
+    recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+    """The requests of the last hour, as figures."""
 
 
 def front_args(settings: Settings, model_path: Path) -> Namespace:
@@ -199,11 +201,7 @@ async def build_linked_app(client: Any, args: Namespace, settings: Settings) -> 
     app: FastAPI = build_app(args, ("generate",), client.model_config)
     await init_app_state(client, app.state, args, ("generate",))
     guard_handlers(app.state)
-
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    app.router.routes[:] = [Route("/health", health), *_sorted_out(app.router.routes)]
+    app.router.routes[:] = [Route("/health", _health), *_sorted_out(app.router.routes)]
     _set_middleware(app, settings, access_of(settings, args), lambda _caller: nullcontext())
     _answer_typed(app)
     return app
@@ -232,10 +230,18 @@ class _Blocked:
         await error_response(BatonError(Reason.ROUTE_BLOCKED, message))(scope, receive, send)
 
 
-def _own_routes(pages: Pages) -> list[Route]:
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
 
+
+def _requests(pages: Pages) -> Callable[[Request], Awaitable[Response]]:
+    async def requests(_request: Request) -> Response:
+        return JSONResponse({"requests": list(pages.recent())})
+
+    return requests
+
+
+def _own_routes(pages: Pages) -> list[Route]:
     async def ready(_request: Request) -> Response:
         pages.ready()
         return JSONResponse({"status": "ready"})
@@ -262,11 +268,12 @@ def _own_routes(pages: Pages) -> list[Route]:
         return JSONResponse({"plans": list(found)})
 
     return [
-        Route("/health", health),
+        Route("/health", _health),
         Route("/ready", ready),
         Route("/metrics", metrics),
         Route("/targets", targets),
         Route("/status", status),
+        Route("/requests", _requests(pages)),
         Route("/story/{request_id:path}", story),
         Route("/explain/{request_id:path}", explain),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from baton.errors import Reason
 from baton.settings import Settings
@@ -13,6 +14,7 @@ from router.life import FlowState
 from router.metrics import RouterMetrics
 from router.ports import EngineRequest
 from router.promises import Promises
+from router.recent import Recent
 from router.signals import Signals
 from router.slo_metrics import SloMetrics
 
@@ -34,6 +36,8 @@ class Keeping:
         self._promises = promises = Promises(settings)
         self._metrics = metrics
         self._signals = signals
+        self._now = now
+        self._recent = Recent()
         # Routers are started with the name spelled out.
         model = settings.model.served_name or ""
         labels = promises.tenant_labels
@@ -54,7 +58,12 @@ class Keeping:
         if end.reason is None and end.tpot_s is not None:
             self._metrics.answered(end.tpot_s)
             self._signals.answered(end.tpot_s / promise.slo.tpot_s, now)
+        self._recent.ended(prompt, state, end, now)
         _tell(request, state, end)
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The requests of the last hour that ended well, in what JSON can hold."""
+        return [row._asdict() for row in self._recent.rows(self._now())]
 
 
 def _exemplar(request: EngineRequest) -> dict[str, str] | None:

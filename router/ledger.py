@@ -19,6 +19,7 @@ from baton.ids import RequestId
 from router import flow
 from router.attainment import Ending
 from router.deadlines import Deadlines
+from router.exchange import Source
 from router.keeping import Keeping
 from router.life import Event, FlowState, Planned, TokensCame
 from router.metrics import FINISHED, RouterMetrics
@@ -41,7 +42,7 @@ class Life:
     taken_at: float
     deadline: Deadline
     tokens: Callable[[], int]
-    """How many of its answer have come."""
+    """How many of its answer have come, those that the client brought left out."""
     route: Route = NO_ROUTE
     sent: tuple[int, ...] = ()
     """Tokens that the client had when the current attempt began."""
@@ -111,8 +112,9 @@ class Ledger:
         self, request: EngineRequest, now: float, limit_s: float, tokens: Callable[[], int]
     ) -> Life:
         """Takes a request in, for `limit_s` seconds at most. `tokens`: how many have come."""
-        state = FlowState(request.request_id, request.resumable)
-        one = Life(request, state, now, Deadline.after(now, limit_s), tokens)
+        state, sent = FlowState(request.request_id, request.resumable), request.sent
+        fresh = tokens if not sent else lambda: max(tokens() - len(sent), 0)
+        one = Life(request, state, now, Deadline.after(now, limit_s), fresh, sent=sent)
         self._lives[request.request_id] = one
         self._deadlines.add(request.request_id, one.deadline.expires_at)
         self._changed()
@@ -125,6 +127,8 @@ class Ledger:
             one.streamed_at = now
             if (exchange := one.request.exchange) is not None:
                 exchange.when_written(lambda at: self._first_written(one, at))
+                if one.route.grant:
+                    exchange.source = Source(peer.info.direct_address, one.route.grant)
             self._keeping.first_token(one.request, now - one.taken_at, now)
         if one.broken_at is not None:
             self._metrics.resumed(now - one.broken_at)
@@ -204,6 +208,10 @@ class Ledger:
     def explain(self, text: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """Each plan made for those requests, with what is known of why, in what JSON can hold."""
         return [row for state in self._named(text, tenant) for row in _explained(state)]
+
+    def recent(self) -> list[dict[str, Any]]:
+        """See `Keeping.recent`."""
+        return self._keeping.recent()
 
     def latest(self, most: int) -> list[FlowState]:
         """So many requests at most: those inside that came last, and those that ended last."""

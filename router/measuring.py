@@ -68,6 +68,7 @@ class Measuring:
             self._prefill(_serving(up, Role.PREFILL), traffic, after_s, now),
             decode,
             len(waiting),
+            max(map(_sending_s, up), default=0.0),
             load_age_s=max((now - (peer.heard_at or now) for peer in up), default=0.0),
         )
 
@@ -142,6 +143,11 @@ class Measuring:
 
 def _serving(peers: Iterable[Peer], role: Role) -> list[Peer]:
     return [peer for peer in peers if peer.info.role is role and peer.open]
+
+
+def _sending_s(peer: Peer) -> float:
+    """For how long it will still be sending KV."""
+    return 0.0 if peer.transfer is None else peer.transfer.backlog_s
 
 
 def _kv_share(peer: Peer) -> float:

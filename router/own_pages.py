@@ -12,7 +12,7 @@ from baton.errors import BatonError, Reason
 from router.http_guard import error_response
 from router.scrape import metrics_app
 
-_PAGES = ("/health", "/ready", "/status", "/story", "/explain", "/ui")
+_PAGES = ("/health", "/ready", "/status", "/requests", "/story", "/explain", "/ui")
 _FIGURES = ("/metrics", "/targets")
 
 

@@ -6,7 +6,7 @@ A front end is whatever turns text into tokens and back. It sees the cluster as 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from baton.errors import BatonError
@@ -43,6 +43,10 @@ class EngineRequest:
     """Whether another engine can go on after tokens that one has generated."""
     exchange: Exchange | None = None
     """How it came and how its answer leaves, where the front end can tell."""
+    direct: bool = False
+    """Whether the client reads the answer from the decode worker, if that serves clients."""
+    sent: tuple[int, ...] = ()
+    """Tokens of the answer that the client brought with it."""
 
     @property
     def output_tokens(self) -> int:
@@ -62,6 +66,8 @@ class Route:
     """The prefill worker is to refuse when its queue is longer; 0 = never."""
     resumed: tuple[int, ...] = ()
     """Tokens of the answer that the client has already."""
+    grant: bytes = field(default=b"", repr=False)
+    """What the client shows the decode worker; empty where the answer comes through the router."""
 
 
 NO_ROUTE = Route()

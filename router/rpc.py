@@ -86,7 +86,7 @@ async def serve(
     """
     bounds = _bounds(settings)
     calls = Calls(pages.knock, bounds, access)
-    service = Service(requests, pages.story)
+    service = Service(requests, pages.story, direct=settings.direct)
     health = Health(pages.ready, frozenset({"", NAME}))
     server = grpc.aio.server(options=_options(bounds))
     methods = {name: calls.handler(method) for name, method in service.methods().items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 from baton_client.v1 import service_pb2 as pb
 
+from router.exchange import Source
 from router.split import Part, Split
 
 _ENDS = {
@@ -20,25 +21,38 @@ _ENDS = {
 
 
 class Answer:
-    """Of one request. `logprobs`: how many of the likeliest tokens; None = none are told."""
+    """Of one request. `logprobs`: how many of the likeliest tokens; None = none are told.
 
-    def __init__(self, request_id: str, model: str, *, ids: bool, logprobs: int | None) -> None:
+    `resumed`: tokens that it goes on behind.
+    """
+
+    def __init__(
+        self, request_id: str, model: str, *, ids: bool, logprobs: int | None, resumed: int = 0
+    ) -> None:
         self._first: tuple[str, str] | None = (request_id, model)
         self._ids = ids
+        self._resumed = resumed
         self._logprobs = logprobs
         self._usage = pb.Usage()
         self._tokens = 0
 
-    def message(self, output: Any) -> pb.GenerateResponse:
-        """What is new in an output (vLLM's RequestOutput)."""
+    def message(self, output: Any, source: Source | None = None) -> pb.GenerateResponse:
+        """What is new in an output (vLLM's RequestOutput).
+
+        With a `source` only where that is read: it counts the tokens and has none of them.
+        """
         message = pb.GenerateResponse()
         if self._first is not None:
             message.request_id, message.model = self._first
-            self._first = None
+            self._first, message.resumed_tokens = None, self._resumed
+            if source is not None:
+                message.route.address, message.route.grant = source.address, source.grant
             self._usage.prompt_tokens = len(output.prompt_token_ids or ())
             self._usage.cached_prompt_tokens = output.num_cached_tokens or 0
         for one in output.outputs:
-            self._add(message.deltas.add(), one)
+            self._tokens += len(one.token_ids)
+            if source is None:
+                self._add(message.deltas.add(), one)
         return message
 
     def end(self, message: pb.GenerateResponse, split: Split | None) -> None:
@@ -49,9 +63,7 @@ class Answer:
             message.timing.CopyFrom(timing_of(split))
 
     def _add(self, delta: pb.Delta, output: Any) -> None:
-        tokens = len(output.token_ids)
-        self._tokens += tokens
-        delta.tokens = tokens
+        delta.tokens = len(output.token_ids)
         delta.text = output.text
         if output.index:
             delta.index = output.index

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from baton.errors import BatonError, Reason
-from router.access import OPEN, Access
+from router.access import OPEN, Access, tell
 from router.caller import CALLER
 from router.caller_headers import Knock
 from router.exchange import EXCHANGE, Exchange
@@ -27,8 +27,6 @@ from router.rpc_caller import caller_of_call, timed
 from router.rpc_errors import code_of, trailers_of, words_of
 
 _log = logging.getLogger(__name__)
-_READ_WITHIN_S = 60.0
-"""A call's message comes within this, or not at all."""
 
 _M = TypeVar("_M", bound=Message)
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
@@ -61,6 +59,8 @@ class Bounds:
     calls: int
     """At the same time, in one router."""
     retry_after_s: float = 1.0
+    read_within_s: float = 60.0
+    """A call's message comes within this, or not at all."""
 
 
 class Calls:
@@ -131,7 +131,8 @@ class Calls:
         try:
             caller = caller_of_call(context, self._access)
         except BatonError as error:
-            _tell(method, context, error)
+            kind = method.request.DESCRIPTOR.full_name
+            tell("call refused", error, client=context.peer(), message_type=kind)
             raise
         with ExitStack() as stack:
             if method.knocks:
@@ -149,7 +150,7 @@ class Calls:
 
     async def _read(self, context: Any, kind: type[_M]) -> _M:
         try:
-            async with asyncio.timeout(_READ_WITHIN_S):
+            async with asyncio.timeout(self._bounds.read_within_s):
                 raw = await context.read()
         except TimeoutError as error:
             raise BatonError(Reason.DEADLINE_EXCEEDED, "The message did not come.") from error
@@ -164,10 +165,3 @@ class Calls:
             raise BatonError(
                 Reason.INVALID_REQUEST, f"The message is no {kind.DESCRIPTOR.full_name}."
             ) from error
-
-
-def _tell(method: Method[Any], context: Any, error: BatonError) -> None:
-    # As over HTTP: what is refused for other reasons is told of by whoever refused it.
-    if error.reason in (Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED):
-        about = {"client": context.peer(), "message_type": method.request.DESCRIPTOR.full_name}
-        _log.info("call refused", extra={"reason": error.reason.value, **about})

@@ -75,6 +75,21 @@ class Requests:
                 Reason.MODEL_NOT_FOUND, f"There is no such model; served: {known}.", param="model"
             )
 
+    def check_resumed(self, request: pb.GenerateRequest) -> None:
+        """Raises BatonError where an answer cannot go on after `resume_token_ids`."""
+        sent, sampling = request.resume_token_ids, request.sampling
+        if not sent:
+            return
+        with _refusals():
+            self._front.renderer.validate_token_ids(list(sent))
+        if sampling.n > 1:
+            raise BatonError(
+                Reason.UNSUPPORTED, "Only single answers are resumed.", param="sampling.n"
+            )
+        most = self.max_model_len_tokens
+        if len(sent) >= (sampling.max_tokens if sampling.HasField("max_tokens") else most):
+            raise _wrong("The answer is as long as it may be.", "resume_token_ids")
+
     async def count(self, prompt: pb.Prompt) -> Sequence[int]:
         """The tokens of a prompt, however many. Raises BatonError for what cannot be read."""
         with _refusals():
@@ -142,6 +157,11 @@ class Requests:
             default_template_kwargs=tokenize.default_chat_template_kwargs,
         )
         return found
+
+
+def may_be_direct(request: pb.GenerateRequest) -> bool:
+    """Whether the decode worker may tell this answer itself: one answer, from its beginning."""
+    return request.direct and request.sampling.n <= 1 and not request.resume_token_ids
 
 
 # --- from messages to vLLM's models ---------------------------------------------------------------

@@ -16,18 +16,26 @@ from router.caller import CALLER
 from router.rpc_answers import Answer
 from router.rpc_caller import lowered
 from router.rpc_calls import Call, Method
-from router.rpc_requests import Requests
+from router.rpc_requests import Requests, may_be_direct
 
 _NAME = re.compile(r"[!-~]{1,128}")
 
 
 class Service:
-    """Belongs to one event loop. `story` tells the life of a request, None where it is unknown."""
+    """Belongs to one event loop. `story` tells the life of a request, None where it is unknown.
+
+    `direct`: whether clients that can do so are sent to decode workers for their tokens.
+    """
 
     def __init__(
-        self, requests: Requests, story: Callable[[str, str | None, bool], str | None]
+        self,
+        requests: Requests,
+        story: Callable[[str, str | None, bool], str | None],
+        *,
+        direct: bool = False,
     ) -> None:
         self._requests = requests
+        self._direct = direct
         self._story = story
         self._names: set[tuple[str, str]] = set()
 
@@ -46,6 +54,9 @@ class Service:
         request = call.request
         CALLER.set(lowered(CALLER.get(), request.priority))
         self._requests.check_model(request.model)
+        self._requests.check_resumed(request)
+        call.exchange.sent = tuple(request.resume_token_ids)
+        call.exchange.direct = self._direct and may_be_direct(request)
         with self._named(request.request_id) as name:
             stream = await self._requests.submit(request, name)
             try:
@@ -97,6 +108,7 @@ class Service:
             name,
             self._requests.models[0],
             ids=request.return_token_ids,
+            resumed=len(request.resume_token_ids),
             logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
         )
 
@@ -118,11 +130,14 @@ class Service:
 async def _pass_on(stream: Any, answer: Answer, call: Call[Any]) -> None:
     write, exchange, told = call.write, call.exchange, False
     async for output in stream:
-        message = answer.message(output)
+        if exchange.source is not None:
+            stream.only_counts()
+        message = answer.message(output, exchange.source)
         if output.finished and exchange.split is not None:
             answer.end(message, exchange.split)
             told = True
-        await write(message.SerializeToString())
+        if data := message.SerializeToString():
+            await write(data)
         exchange.written(time.monotonic())
     if not told:
         # Where the first message was the last: its own way out belongs to the time it tells.

@@ -38,6 +38,10 @@ class Window:
         """See `Ledger.latest`."""
         return self._ledger.latest(most)
 
+    def recent(self) -> list[dict[str, Any]]:
+        """See `Keeping.recent`."""
+        return self._ledger.recent()
+
     def find(self, text: str) -> FlowState | None:
         """See `Ledger.find`."""
         return self._ledger.find(text)

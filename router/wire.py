@@ -79,8 +79,13 @@ def submit_message(
         blocks=route.blocks if command.kind is not Leg.DECODE else (),
         queue_max_s=route.queue_max_s if is_prefill else 0.0,
         resumed=route.resumed,
+        direct=None if is_prefill else _direct(route.grant, deadline_s),
     )
     return pb.RouterMessage(submit=submit)
+
+
+def _direct(grant: bytes, deadline_s: float) -> pb.Direct | None:
+    return pb.Direct(grant=grant, deadline_s=deadline_s) if grant else None
 
 
 def abort_message(leg_ids: Iterable[LegId | str]) -> pb.RouterMessage:

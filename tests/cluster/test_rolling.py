@@ -183,7 +183,7 @@ class _Load:
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
         assert answer.json()["usage"]["completion_tokens"] == 8
         self.well[kind] = self.well.get(kind, 0) + 1
-        self._over.wait(0.2)
+        self._over.wait(0.5)
 
     def _anew(self, seed: int) -> None:
         """A connection of its own for each request."""
@@ -215,7 +215,7 @@ class _Load:
         assert not any('"error"' in line for line in lines)
         assert len(lines) > 200 / 8
         self.well["streamed"] = self.well.get("streamed", 0) + 1
-        self._over.wait(0.5)
+        self._over.wait(1.0)
 
     def _story(self, request_id: str) -> str:
         """As its router tells it, if that one can be reached."""

@@ -8,7 +8,8 @@ from baton.ids import WorkerId
 from baton.messages import Dispatch, Role, WorkerInfo
 from baton.wire import worker_pb2 as wire
 from decode_worker import DecodeRole, SoloRole
-from engine.worker import Limits, Worker
+from engine.limits import Limits
+from engine.worker import Worker
 from prefill_worker import PrefillRole
 from tests.fakes.engine import FakeEngine
 from tests.fakes.handoff import FakeHandoff

@@ -22,6 +22,7 @@ OPTIONS = [
     *("--set", "admission.shed_at=0"),
     *("--set", "cluster.restart_backoff_s=0.2"),
     *("--set", "access.separate_caches=always"),
+    *("--set", "router.direct=true"),
 ]
 
 

@@ -34,6 +34,23 @@ def test_what_is_open_is_said(given: dict[str, Any], said: list[str]) -> None:
         assert words in line
 
 
+@pytest.mark.parametrize(
+    ("host", "direct", "said"),
+    [
+        ("0.0.0.0", {"direct": True}, 1),
+        ("0.0.0.0", {"direct": True, "direct_host": "node"}, 0),
+        ("0.0.0.0", {}, 0),
+        ("127.0.0.1", {"direct": True}, 0),
+    ],
+)
+def test_workers_that_remote_clients_do_not_reach_are_said(
+    host: str, direct: dict[str, Any], said: int
+) -> None:
+    given = {"router": {"host": host, **direct}, **KEYS, **TLS}
+    found = warnings(Settings.model_validate(given))
+    assert [("no worker at 127.0.0.1" in line) for line in found] == [True] * said
+
+
 @pytest.mark.parametrize("front", ["rust", "python-processes"])
 def test_pages_of_routers_with_front_end_processes_are_open_inside(
     front: str, monkeypatch: pytest.MonkeyPatch

@@ -52,6 +52,7 @@ def test_cuda_without_gpu_or_build_is_refused(gpu: bool, distribution: str) -> N
     with pytest.raises(StartupError) as caught:
         choose_device("cuda", gpu, distribution)
     assert caught.value.fault is StartupFault.DEVICE_WRONG
+    assert choose_device("cuda", gpu, distribution, here=False) == "cuda"
 
 
 def test_either_distribution_is_found() -> None:

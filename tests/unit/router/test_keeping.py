@@ -51,6 +51,21 @@ def counted(scene: Scene, promise: str, met: str, slo_class: str = "default") ->
     return scene.sample("baton_slo_requests_total", **labels)
 
 
+def test_what_ended_is_remembered_for_an_hour_as_figures(scene: Scene) -> None:
+    answer(scene, "a")
+    scene.clock.advance(3000)
+    answer(scene, "b", ttft_s=1.0)
+    ages = [row["age_s"] for row in scene.heart.window.recent()]
+    assert ages == pytest.approx([3013.0, 5.0])
+    row = scene.heart.window.recent()[1]
+    assert row["ttft_s"] == pytest.approx(1.0)
+    assert row["tpot_s"] == pytest.approx(0.2)
+    assert (row["output_tokens"], row["divided"]) == (21, False)
+    assert row["prompt_tokens"] > 0
+    scene.clock.advance(700)
+    assert len(scene.heart.window.recent()) == 1
+
+
 def test_each_promise_is_counted_by_class(scene: Scene) -> None:
     answer(scene, "a")
     answer(scene, "b", "slow")

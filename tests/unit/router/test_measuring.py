@@ -9,6 +9,7 @@ import pytest
 from baton.messages import Role, WorkerState
 from baton.settings import Settings
 from baton.signals import PoolSignals, RouterSignals
+from baton.wire import worker_pb2 as pb
 from tests.unit.router.fakes import Scene, member, refused
 from tests.unit.router.planner_kit import BLOCK, P0, P1, D, blocks, prompt, tell, up
 
@@ -76,6 +77,15 @@ def test_what_no_prefill_worker_may_have_is_no_work_for_one() -> None:
     signals = measured(scene)
     assert (signals.prefill.arriving_tokens_per_s, signals.prefill.worker_tokens_per_s) == (0, 0)
     assert signals.decode.arriving_tokens_per_s > 0
+
+
+def test_of_all_that_still_send_kv_the_slowest_counts() -> None:
+    scene = scene_of()
+    up(scene, P0, P1, D)
+    for peer, backlog_s in ((P0, 0.4), (P1, 1.5)):
+        frame = pb.StepFrame(load=pb.Load(), transfer=pb.Transfer(backlog_s=backlog_s))
+        scene.heart.on_frame(peer.worker_id, frame)
+    assert measured(scene).transfer_backlog_s == 1.5
 
 
 def test_a_missing_prefill_pool_is_missed() -> None:

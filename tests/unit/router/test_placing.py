@@ -1,5 +1,7 @@
 """A request outlives its workers: other workers, the same stream, a budget, and an end."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.router.fakes import Scene
@@ -58,6 +60,30 @@ async def test_what_cannot_go_on_ends_with_its_reason() -> None:
     up(scene, P0, D, D2)
     scene.lose(streaming(scene, [7], resumable=False))
     assert scene.front.reasons == {"r": "worker_lost"}
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_only_an_answer_that_is_read_elsewhere_is_left_to_its_client(serves: bool) -> None:
+    scene = scene_of(disaggregate="never")
+    both = [replace(one, direct_address="host:1" if serves else "") for one in (D, D2)]
+    up(scene, *both)
+    scene.submit(**prompt(1), max_tokens=50, direct=True)
+    lost = scene.heart.explain("r")[-1]["decode"]
+    (submit,) = scene.links[lost].submits
+    assert bool(submit.direct.grant) is serves
+    scene.frame(lost, prefilled=["r.0.s"])
+    scene.front.tokens["r"] = [7]
+    # The other one serves clients now; nobody would look for the rest of this answer there.
+    for peer in scene.heart._registry.peers():
+        peer.info = replace(peer.info, direct_address="host:1")
+    scene.lose(lost)
+    if serves:
+        assert scene.front.reasons == {"r": "worker_lost"}
+        return
+    (again,) = scene.links[{"d": "e", "e": "d"}[lost]].submits
+    assert list(again.resumed) == [7]
+    assert not again.HasField("direct")
+    assert scene.front.failed == []
 
 
 async def test_a_stream_waits_for_its_only_worker() -> None:

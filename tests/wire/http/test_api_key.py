@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 PLAIN = "a-key-of-nobody"
 OF_ALL = ["/health", "/ready"]
 OF_TENANTS = ["/v1/models", "/version", "/docs", "/openapi.json", "/story/x", "/explain/x"]
-OF_OPERATORS = ["/metrics", "/targets", "/status"]
+OF_OPERATORS = ["/metrics", "/targets", "/status", "/requests"]
 
 
 class Doors:

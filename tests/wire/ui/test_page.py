@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 
@@ -83,8 +84,9 @@ def _seconds(p90: float | None) -> str:
     assert p90 is not None
     if p90 >= 1:
         return f"{p90:.2f}s"
-    digits = 1 if p90 < 0.01 else 0
-    return f"{p90 * 1000:.{digits}f}ms"
+    # Halves go up, as in JavaScript.
+    step = Decimal("0.1") if p90 < 0.01 else Decimal(1)
+    return f"{Decimal(p90 * 1000).quantize(step, ROUND_HALF_UP)}ms"
 
 
 async def test_a_request_is_seen_while_one_looks(cluster: Cluster, page: Page) -> None:
