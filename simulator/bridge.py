@@ -38,11 +38,12 @@ class Bridge:
         make: Callable[[Knowledge, int], Router],
         number: int,
         rules: ClusterRules,
-        pairing: Pairing,
+        pairing: Pairing | None,
         *,
         slo_s: float,
         divides: bool = False,
     ) -> None:
+        """Without `pairing` who computes a prompt answers it, too: there is no decode pool."""
         self._make = make
         self._number = number
         self._known = ClusterKnowledge(rules, slo_s)
@@ -56,7 +57,7 @@ class Bridge:
         """A new request is divided or not; the rule has its word on those that are."""
         self._known.look(view, now)
         rule, arrival = self._ruled(), arrival_of(request)
-        if self._divides and isinstance(rule, Foreseeing):
+        if self._divides and self._pairing and isinstance(rule, Foreseeing):
             whole = self._pairing.whole(request, view, now, rule.foreseen_s(arrival, now))
             if whole is not None:
                 yield request, Choice(None, whole, "whole")
@@ -100,11 +101,12 @@ class Bridge:
 
     def _sent(self, word: Send, view: View, now: float) -> tuple[Request, Choice | Refused]:
         request = self._requests.pop(word.arrival.number)
-        decode = self._pairing.decode(request, view)
+        prefill = self._known.name(word.worker)
+        decode = self._pairing.decode(request, view) if self._pairing else prefill
         if decode is None:
             return request, Refused("no decode worker")
         self._known.sent(word.arrival, word.worker, now)
-        return request, Choice(self._known.name(word.worker), decode)
+        return request, Choice(prefill, decode)
 
     def _answers(self, word: Ask, view: View) -> list[Answer]:
         names = [self._known.name(worker) for worker in word.workers]

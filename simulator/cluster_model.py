@@ -22,7 +22,7 @@ from simulator.control import Desk
 from simulator.fleet import Fleet, State, Worker
 from simulator.flight import Flight, flight_of
 from simulator.holding import Holding
-from simulator.job import End, Job, Kind
+from simulator.job import End, Job, Kind, Record
 from simulator.plugs import Choice, Controller, HoldingRouter, Refused, Router
 from simulator.results import Outcome, outcome
 from simulator.rules import ClusterRules
@@ -42,10 +42,14 @@ class Cluster:
         rules: ClusterRules,
         make_router: Callable[[int], Router | HoldingRouter],
         controller: Controller | None = None,
+        until: Callable[[Record], bool] | None = None,
     ) -> None:
+        """`until` hears of each request that ends; True from it ends the run there."""
+        self._until = until
+        self._over = False
         self.rules = rules
         self.clock = Clockwork()
-        self.fleet = Fleet(rules, self)
+        self.fleet = Fleet(rules, self, self.wind)
         self.wires = Wires(rules.network, rules.times.kv_bytes_per_token)
         self.views = [RouterView(n, rules.freshness, self.fleet) for n in range(rules.routers)]
         self.routers = [make_router(n) for n in range(rules.routers)]
@@ -67,7 +71,7 @@ class Cluster:
         self._plan_ahead()
         now, arrivals = 0.0, deque(trace.requests)
         last_s = trace.requests[-1].arrival_s + PATIENCE_S
-        while arrivals or self.flights:
+        while (arrivals or self.flights) and not self._over:
             next_s = self.clock.next_s
             if arrivals and (next_s is None or arrivals[0].arrival_s <= next_s):
                 request = arrivals.popleft()
@@ -226,6 +230,8 @@ class Cluster:
         self.holding.flights.pop(flight.request.number, None)
         self.flights.pop(flight.request.number, None)
         self.views[flight.record.router].ended(flight.request)
+        if self._until and self._until(flight.record):
+            self._over = True
 
     # --- the transfer -----------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ stays a member until its loss is noticed.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
 from baton.ids import WorkerId
 from baton.messages import Role
+from simulator.crowd import Cores, CrowdedEngine
 from simulator.engine import Engine
 from simulator.flight import Flight
 from simulator.job import Listener
@@ -94,8 +96,15 @@ class Worker:
 class Fleet:
     """All workers that ever were. `version` counts changes that routers see."""
 
-    def __init__(self, rules: ClusterRules, listener: Listener) -> None:
+    def __init__(
+        self,
+        rules: ClusterRules,
+        listener: Listener,
+        stirred: Callable[[Worker], None] = lambda _: None,
+    ) -> None:
+        """`stirred` hears of workers whose engines have other plans because of a neighbour."""
         self._rules = rules
+        self._cores = Cores(rules.cores, stirred) if rules.cores else None
         self._listener = listener
         self.workers: dict[WorkerId, Worker] = {}
         self.version = 0
@@ -104,9 +113,13 @@ class Fleet:
     def start(self, role: Role, now: float) -> Worker:
         """A new worker that is not ready yet."""
         index = len(self.workers)
-        engine = Engine(self._rules.times, self._rules.engine, self._listener)
+        rules = self._rules
+        make = CrowdedEngine if self._cores else Engine
+        engine = make(rules.times, rules.engine_of(role), self._listener)
         host = f"host-{index // self._rules.workers_per_host}"
         worker = Worker(WorkerId(f"worker-{index}"), role, host, engine, now)
+        if self._cores and isinstance(engine, CrowdedEngine):
+            self._cores.seat(engine, worker)
         self.workers[worker.worker_id] = worker
         return worker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from baton.messages import Role
 from simulator.engine_model.times import EngineTimes
 
 
@@ -98,6 +99,8 @@ class ClusterRules:
     prefill: int = 4
     decode: int = 4
     engine: EngineRules = EngineRules()
+    decode_engine: EngineRules | None = None
+    """Of decode workers, where they differ: what they compute of prompts stalls answers."""
     network: NetworkRules = NetworkRules()
     routers: int = 1
     freshness: Freshness = FRESH
@@ -111,6 +114,8 @@ class ClusterRules:
     """How far back the controller's measurements go."""
     workers_per_host: int = 1
     gpus_per_worker: int = 1
+    cores: int = 0
+    """Cores that engines without accelerators share in turn; 0 = nobody shares anything."""
     seed: int = 0
     """Decides which router a request comes to."""
     faults: tuple[Fault, ...] = field(default=())
@@ -125,6 +130,12 @@ class ClusterRules:
             raise ValueError("startup_s, role_change_s and detect_s: at least 0 each")
         if not min(self.control_every_s, self.window_s) > 0:
             raise ValueError("control_every_s and window_s have to be above 0")
+
+    def engine_of(self, role: Role) -> EngineRules:
+        """The scheduler of a worker of this role."""
+        if role is Role.DECODE and self.decode_engine is not None:
+            return self.decode_engine
+        return self.engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 from dataclasses import replace
+from itertools import pairwise
 
 from baton import prefix_keys
 from simulator.traces.request import Trace, blocks_of
@@ -58,3 +61,25 @@ def chained(trace: Trace) -> Trace:
             replace(r, blocks=prefix_keys.of_hashes(r.blocks, _START)) for r in trace.requests
         ),
     )
+
+
+def step_s(trace: Trace) -> float:
+    """The step in which a recording's clock moved; 0 where most requests came at their own time."""
+    times = [r.arrival_s for r in trace.requests]
+    distinct = sorted(set(times))
+    if len(distinct) < 2 or len(distinct) > len(times) / 2:
+        return 0.0
+    return statistics.median(b - a for a, b in pairwise(distinct))
+
+
+def spread(trace: Trace, over_s: float, seed: int) -> Trace:
+    """Each request comes later by a random part of `over_s`: one step was not one moment.
+
+    Raises ValueError for a negative time.
+    """
+    if over_s < 0:
+        raise ValueError(f"requests cannot be spread over {over_s} s")
+    chance = random.Random(seed)
+    moved = [replace(r, arrival_s=r.arrival_s + chance.uniform(0, over_s)) for r in trace.requests]
+    moved.sort(key=lambda r: r.arrival_s)
+    return replace(trace, requests=tuple(replace(r, number=n) for n, r in enumerate(moved)))

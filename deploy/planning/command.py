@@ -1,0 +1,116 @@
+"""`baton plan`: files in, a plan out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from baton.errors import StartupError, StartupFault
+from deploy.planning import report
+from deploy.planning.check import checked
+from deploy.planning.options import SYNTHETIC
+from deploy.reach import Reach
+from simulator.engine_model.fit import FitError
+from simulator.engine_model.profile import ProfileError
+from simulator.planning.hardware import load_hardware
+from simulator.planning.planner import LADDER, PlanError, Question, at, plan
+from simulator.planning.setups import Hardware
+from simulator.planning.terms import Kind
+from simulator.traces.detect import read_any
+from simulator.traces.generator import Workload, generate
+from simulator.traces.request import Trace, TraceError
+from simulator.traces.shape import at_load, chained
+
+_SYNTHETIC_REQUESTS = 5000
+
+
+def run(
+    args: argparse.Namespace, reach_of: Callable[[argparse.Namespace], Reach]
+) -> tuple[int, str]:
+    """(exit code: 1 if no cluster keeps the promises, what to print). Raises StartupError, and
+    BatonError where a router is to be asked that does not answer."""
+    try:
+        if args.check:
+            return checked(args, reach_of(args))
+        question, errors = asked(args)
+        with _progress() as say:
+            found = plan(question, say)
+    except (TraceError, ProfileError, PlanError) as error:
+        raise StartupError(StartupFault.SETTINGS_INVALID, str(error)) from None
+    figures = report.figures(found, errors)
+    _write(args.html, report.html(found, errors))
+    code = 0 if found.best else 1
+    if args.json == Path("-"):
+        return code, json.dumps(figures) + "\n"
+    _write(args.json, json.dumps(figures, indent=1) + "\n")
+    return code, "\n".join(report.lines(found, errors)) + "\n"
+
+
+def asked(args: argparse.Namespace) -> tuple[Question, list[tuple[str, FitError]]]:
+    """The question, and the errors of the fits by profile.
+
+    Raises TraceError, ProfileError, PlanError and StartupError.
+    """
+    hardware: list[Hardware] = []
+    errors: list[tuple[str, FitError]] = []
+    for path, changes in args.profile:
+        engine, fits = load_hardware(path, changes)
+        hardware.append(engine)
+        errors += [(engine.name, error) for error in fits]
+    question = Question(
+        _trace(args),
+        args.slo,
+        tuple(hardware),
+        args.gpus_max,
+        args.seeds,
+        tuple(dict.fromkeys(args.kind or Kind)),
+        () if args.one_load else LADDER,
+        as_recorded=args.as_recorded,
+    )
+    return (at(question, args.rate) if args.rate else question), errors
+
+
+def _trace(args: argparse.Namespace) -> Trace:
+    if args.trace is not None:
+        return chained(read_any(args.trace, args.format, args.requests))
+    if args.rate is None:
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID, "--synthetic needs a load", hint="Say --rate."
+        )
+    count = args.requests or _SYNTHETIC_REQUESTS
+    # Enough sessions at once that turns of many overlap; the load is put right afterwards.
+    made = generate(Workload(count, args.rate / 4, agent_share=SYNTHETIC[args.synthetic]))
+    return at_load(chained(made), args.rate)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID, f"{path}: {error.strerror or 'cannot be written'}"
+        ) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """One line that changes where somebody watches; a line per replay in a log."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line
+        return
+    with console.status("replaying") as status:
+        yield status.update
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
