@@ -21,7 +21,8 @@ from baton.messages import Role
 from cluster.leaving import listening
 from cluster.ports import Adopted, AdoptedRouter, Placement, Waiting
 from cluster.processes import Process, end_for_certain, find, this_host
-from cluster.ray_nodes import Seating, only_here, what_for
+from cluster.ray_nodes import Seating, node_now, only_here, what_for
+from cluster.router_seats import POOL, RouterSeating
 from cluster.specs import ActorSpec
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ class RayActorFactory:
         self._detached = detached
         self._worker = worker
         self._router = router
-        self._seating = Seating(lambda: named_actors(namespace))
+        self._workers = Seating(lambda: named_actors(namespace))
+        self._routers = RouterSeating(lambda: named_actors(namespace))
         self._waiting: dict[tuple[WorkerId, int], str] = {}
 
     async def adopt(self) -> Sequence[Adopted | AdoptedRouter]:
@@ -138,7 +140,7 @@ class RayActorFactory:
             await asyncio.shield(_kill(actor, name))
             raise
         if spec.pool:
-            self._seating.sits(name, spec, where.node)
+            self._seating(spec).sits(name, spec, where.node)
         return RayHandle(actor, name, where)
 
     async def _until_there(
@@ -173,7 +175,9 @@ class RayActorFactory:
         if found is None:
             await _kill(actor, name)
         elif isinstance(found, Adopted):
-            self._seating.sits(name, self._worker(found.placement), where.node)
+            self._workers.sits(name, self._worker(found.placement), where.node)
+        else:
+            self._routers.sits(name, self._router(found.router_id, found.incarnation), where.node)
         return found
 
     def _create(self, name: str, spec: ActorSpec) -> Any:
@@ -181,17 +185,20 @@ class RayActorFactory:
 
         remote, options = ray.remote(listening(spec.cls)), self._options(name, spec)
 
-        def make(strategy: Any) -> Any:
-            return remote.options(**options, scheduling_strategy=strategy).remote(*spec.args)
+        def make(strategy: Any, **other: Any) -> Any:
+            told = {**options, **other, "scheduling_strategy": strategy}
+            return remote.options(**told).remote(*spec.args)
 
         if spec.here:
             return make(only_here())
         if not spec.pool:
             return make("DEFAULT")
-        return self._seating.place(name, spec, make)
+        return self._seating(spec).place(name, spec, make)
+
+    def _seating(self, spec: ActorSpec) -> Seating:
+        return self._routers if spec.pool == POOL else self._workers
 
     def _options(self, name: str, spec: ActorSpec) -> dict[str, Any]:
-        env = {"env_vars": dict(spec.env)} if spec.env else {}
         return {
             "name": name,
             "namespace": self._namespace,
@@ -203,7 +210,7 @@ class RayActorFactory:
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": _CONCURRENCY,
-            "runtime_env": env,
+            "runtime_env": {"env_vars": dict(spec.env)} if spec.env else {},
         }
 
 
@@ -288,24 +295,26 @@ async def _await_end(actor: Any, name: str) -> None:
 async def _end_there(where: Whereabouts, name: str, processes: Sequence[Process]) -> bool:
     """`end_for_certain` on the machine of an actor; False if it cannot be reached."""
     import ray
+    from ray.exceptions import RayError
 
     if where.node == ray.get_runtime_context().get_node_id():
         return await asyncio.to_thread(end_for_certain, where.host, processes)
-    task = _remotely(where).remote(where.host, processes)
     try:
+        node = await asyncio.to_thread(node_now, where.node)
+        task = _remotely(node).remote(where.host, processes)
         certain: bool = await _answer(task, name, _REACH_TIMEOUT_S)
-    except (BatonError, StartupError) as error:
+    except (BatonError, StartupError, RayError, RuntimeError) as error:
         _log.warning("the machine of %s cannot be reached: %s", name, error)
         return False
     return certain
 
 
-def _remotely(where: Whereabouts) -> Any:
-    """`end_for_certain` as a task on the machine of an actor."""
+def _remotely(node: str) -> Any:
+    """`end_for_certain` as a task on a machine."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(where.node, soft=False)
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(end_for_certain).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
 
 

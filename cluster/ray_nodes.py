@@ -22,11 +22,10 @@ class Seating:
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
 
-    def place(self, name: str, spec: ActorSpec, make: Callable[[Any], Any]) -> Any:
+    def place(self, name: str, spec: ActorSpec, make: Callable[..., Any]) -> Any:
         """What `make` made of Ray's scheduling strategy for one more worker."""
         with self._lock:
-            living = set(self._names())
-            self._seats = {name: seat for name, seat in self._seats.items() if name in living}
+            self._forget_the_gone()
             seats = self._seats.values()
             node_id = choose(nodes(), seats, spec.needs, spec.pool, spread=spec.spread)
             made = make(_strategy(node_id, spread=spec.spread))
@@ -37,6 +36,10 @@ class Seating:
         """Where Ray put it in the end, which need not be where it was sent."""
         with self._lock:
             self._seats[name] = Seat(spec.pool, node_id, spec.needs)
+
+    def _forget_the_gone(self) -> None:
+        living = set(self._names())
+        self._seats = {name: seat for name, seat in self._seats.items() if name in living}
 
 
 def nodes() -> tuple[Node, ...]:
@@ -57,6 +60,13 @@ def nodes() -> tuple[Node, ...]:
     )
 
 
+def draining() -> set[str]:
+    """The nodes where Ray places nothing more."""
+    from ray._private import state
+
+    return set(state.state.get_draining_nodes())
+
+
 def own_address() -> str:
     """Where this machine's node is reached by the others."""
     import ray
@@ -66,12 +76,31 @@ def own_address() -> str:
     return next(node.address for node in nodes() if node.node_id == here)
 
 
+def node_now(node_id: str) -> str:
+    """The node that is now where this one was: a machine that Ray gave up comes back under another
+    id. This one's own id where there is none."""
+    import ray
+
+    known = {node["NodeID"]: node for node in ray.nodes()}
+    before = known.get(node_id)
+    if before is None or before["Alive"]:
+        return node_id
+    here = (n for n in known.values() if n["NodeManagerAddress"] == before["NodeManagerAddress"])
+    return next((str(node["NodeID"]) for node in here if node["Alive"]), node_id)
+
+
 def only_here() -> Any:
     """The strategy for an actor that is of use on this machine alone."""
     import ray
+
+    return hard(ray.get_runtime_context().get_node_id())
+
+
+def hard(node_id: str) -> Any:
+    """The strategy for an actor that is to be on this node or nowhere."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def what_for(actor: Any, spec: ActorSpec) -> str:

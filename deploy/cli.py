@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from deploy import commands, parser
+from deploy.kubernetes import commands as kubernetes
 
 _HINTS = {
     Reason.NO_WORKER: "Start a cluster with `baton serve`, or name one with --url.",
@@ -38,7 +39,12 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "config show": commands.config_show,
     "config check": commands.config_check,
     "transport test": commands.transport_test,
+    "bench": commands.bench,
+    "profile": commands.profile,
+    "plan": commands.plan,
     "dashboards": commands.dashboards,
+    "deploy render": kubernetes.render,
+    "deploy schema": kubernetes.schema,
     "version": commands.version,
 }
 

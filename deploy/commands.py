@@ -13,15 +13,14 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from rich.console import Console
 
-from baton.errors import BatonError, Reason, StartupError, StartupFault
-from baton.settings import Settings, load, process_environ
+from baton.errors import BatonError, Reason
 from baton.settings import commands as settings_commands
+from baton.settings import process_environ
 from cluster.processes import Process
 from deploy import keys as api_keys
 from deploy import top as screen
@@ -31,9 +30,11 @@ from deploy.dashboards.files import write as write_dashboards
 from deploy.drain import Patience, everybody
 from deploy.drain import drain as drain_all
 from deploy.explain_text import as_text as explain_text
+from deploy.given import overrides as _overrides
+from deploy.given import reach as _reach
+from deploy.given import running as _running
+from deploy.given import settings as _settings
 from deploy.orders import Orders
-from deploy.parser import SHORTCUTS
-from deploy.reach import Reach
 from deploy.rundir import RunDir, RunState, run_dir
 from deploy.scale import answer_text, as_lines, parsed
 from deploy.table import cells_of_page, render
@@ -204,6 +205,33 @@ def transport_test(args: argparse.Namespace) -> int:
     return transport.exit_code(found)
 
 
+def bench(args: argparse.Namespace) -> int:
+    """`baton bench`: 1 if no request was completed."""
+    from deploy.bench.command import run
+
+    code, text = run(_reach(args), _settings(args).slo, args)
+    _write(text)
+    return code
+
+
+def profile(args: argparse.Namespace) -> int:
+    """`baton profile`: 1 if it was interrupted."""
+    from deploy.profiling.command import run
+
+    code, text = run(_settings(args), args)
+    _write(text)
+    return code
+
+
+def plan(args: argparse.Namespace) -> int:
+    """`baton plan`: 1 if no cluster keeps the promises."""
+    from deploy.planning.command import run
+
+    code, text = run(args, _reach)
+    _write(text)
+    return code
+
+
 def dashboards(args: argparse.Namespace) -> int:
     """`baton dashboards`: the files, one per line."""
     for path in write_dashboards(args.folder, args.url.rstrip("/")):
@@ -217,54 +245,6 @@ def version(_args: argparse.Namespace) -> int:
         if (found := _installed(name)) is not None:
             _write(f"{name} {found}\n")
     return 0
-
-
-def _settings(args: argparse.Namespace) -> Settings:
-    return load(args.config, process_environ(), _overrides(args)).settings
-
-
-def _overrides(args: argparse.Namespace) -> dict[str, object]:
-    given = {
-        key: value
-        for option, key in SHORTCUTS.items()
-        if (value := getattr(args, option, None)) is not None
-    }
-    return {**given, **dict(_pair(text) for text in args.set)}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise StartupError(
-            StartupFault.SETTINGS_INVALID,
-            f"--set {text}: not KEY=VALUE",
-            hint="Write it like --set engine.kv_cache_gib=4.",
-        )
-    return key.strip(), value
-
-
-def _reach(args: argparse.Namespace) -> Reach:
-    environ = process_environ()
-    key = args.api_key or environ.get("BATON_API_KEY") or environ.get("VLLM_API_KEY")
-    ca = args.ca or environ.get("BATON_CA_PATH")
-    return Reach(_url(args), key, None if ca is None else Path(ca), args.cert, args.cert_key)
-
-
-def _url(args: argparse.Namespace) -> str:
-    if args.url is not None:
-        return str(args.url).rstrip("/").removesuffix("/v1")
-    state = _running(args)
-    if state.url is None:
-        raise BatonError(Reason.STARTING, f"the cluster {state.cluster!r} is still {state.phase}")
-    return state.url
-
-
-def _running(args: argparse.Namespace) -> RunState:
-    settings = _settings(args)
-    state = run_dir(settings.cluster.run_dir).read(settings.cluster.name)
-    if state is None or not state.running():
-        raise BatonError(Reason.NO_WORKER, f"no cluster {settings.cluster.name!r} runs here")
-    return state
 
 
 def _show_start(state: RunState, *, as_json: bool) -> int:

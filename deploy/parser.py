@@ -6,6 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from deploy.bench import options as bench_options
+from deploy.kubernetes.profiles import PROFILES
+from deploy.planning import options as plan_options
+from deploy.profiling import options as profile_options
+
 _SERVE = """examples:
   baton serve                                  the demo model, one prefill and one decode worker
   baton serve --model ./my-model --decode 2    a model folder in the Hugging Face layout
@@ -58,6 +63,11 @@ _DASHBOARDS = """examples:
   baton dashboards ./monitoring                dashboards, rules and a configuration to start from
   baton dashboards ./monitoring --url http://router.example:8000
 """
+_DEPLOY = """examples:
+  baton deploy render --profile laptop | kubectl apply -n baton -f -
+  baton deploy render --profile multi-node -f my-values.yaml --out base && kubectl apply -k base
+  baton deploy schema > values.schema.json      for editors that check YAML
+"""
 
 _INTERVAL_S = (0.2, 3600.0)
 # Options of `serve` that are short for a setting.
@@ -93,7 +103,16 @@ def build() -> argparse.ArgumentParser:
     _config(commands)
     _keys(commands)
     _transport(commands)
+    _bench(
+        _add(commands, "bench", "send a load to an endpoint and time it", bench_options.EXAMPLES)
+    )
+    _profile(_add(commands, "profile", "measure an engine here", profile_options.EXAMPLES))
+    plan = _add(commands, "plan", "say what to buy for a load", plan_options.EXAMPLES)
+    plan_options.add(plan)
+    _add_settings(plan)
+    _add_url(plan)
     _dashboards(_add(commands, "dashboards", "write what Grafana and Prometheus read", _DASHBOARDS))
+    _deploy(commands)
     _add(commands, "version", "print the versions of Baton and of what it stands on")
     return parser
 
@@ -193,8 +212,40 @@ def _dashboards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=example, help=f"a router's address (default: {example})")
 
 
+def _deploy(commands: Any) -> None:
+    deploy = commands.add_parser("deploy", help="make manifests for Kubernetes")
+    actions = deploy.add_subparsers(required=True, metavar="ACTION")
+    render = _add(actions, "deploy render", "write a kustomize base, or print it as one", _DEPLOY)
+    render.add_argument("--profile", choices=sorted(PROFILES), required=True, help="begin with it")
+    render.add_argument("-f", "--file", type=Path, help="values (YAML) that change the profile's")
+    render.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value, such as settings.decode.workers=4; may be repeated",
+    )
+    render.add_argument("--out", type=Path, metavar="DIR", help="folder (default: print)")
+    _add(actions, "deploy schema", "print the JSON schema of the values", _DEPLOY)
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    bench_options.add(parser)
+    _add_access(parser)
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    profile_options.add(parser)
+
+
 def _add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="a router's address (default: the cluster of this user)")
+    _add_access(parser)
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
     variable = "better in the environment, where nobody else sees it: BATON_API_KEY"
     parser.add_argument("--api-key", metavar="KEY", help=variable)
     parser.add_argument(

@@ -34,6 +34,7 @@ from cluster.ray_runtime import (
     remove_leftovers,
     start_or_join,
 )
+from cluster.router_seats import POOL as ROUTERS
 from cluster.specs import ActorSpec
 from deploy.model import resolved
 from deploy.opening import check_files, refuse_second, warnings
@@ -100,8 +101,9 @@ def real_classes(settings: Settings) -> Classes:
     from engine import preflight
 
     machine = preflight.this_machine()
-    found = preflight.check(settings, model_path(settings), machine)
-    if find_ray(settings.cluster.ray_address) is None:
+    alone = find_ray(settings.cluster.ray_address) is None
+    found = preflight.check(settings, model_path(settings), machine, here=alone)
+    if alone:
         preflight.check_memory(settings, found, machine.available_bytes)
     return Classes(WorkerProcess, RouterProcess, found.digest, served_name(settings), found.device)
 
@@ -140,8 +142,16 @@ def router_spec(
     settings: Settings, classes: Classes, router_id: RouterId, *, joined: bool = False
 ) -> ActorSpec:
     """How one router runs as an actor."""
-    args = (settings.model_dump(), router_id, classes.digest)
-    return ActorSpec(classes.router, args, here=joined and is_loopback(settings.router.host))
+    router = settings.router
+    return ActorSpec(
+        classes.router,
+        (settings.model_dump(), router_id, classes.digest),
+        resources=router.resources,
+        pool=ROUTERS if router.resources else "",
+        spread=bool(router.resources),
+        # Here the port is held, and here clients look for it unless machines are named.
+        here=joined and (is_loopback(router.host) or not router.resources),
+    )
 
 
 def _with_ray(launch: Launch) -> int:
@@ -292,11 +302,10 @@ def _all_workers(settings: Settings) -> list[tuple[PoolSettings, int]]:
 
 
 def _resources(settings: Settings) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for pool, number in _all_workers(settings):
-        for name, amount in pool.resources.items():
-            found[name] = found.get(name, 0.0) + number * amount
-    return found
+    takers = [(settings.router.resources, settings.router.routers)]
+    takers += [(pool.resources, number) for pool, number in _all_workers(settings)]
+    names = {name for resources, _ in takers for name in resources}
+    return {name: sum(number * each.get(name, 0.0) for each, number in takers) for name in names}
 
 
 def _state(launch: Launch, runtime: RayRuntime) -> RunState:

@@ -130,7 +130,7 @@ async def test_an_end_is_certain_on_its_own_machine_only(runtime: RayRuntime) ->
     assert not await unreachable.kill()
     assert await handle.kill()
     # As it runs on a machine that is not the controller's.
-    task = ray_actors._remotely(handle._where)
+    task = ray_actors._remotely(handle._where.node)
     assert await ray_actors._answer(task.remote(handle._where.host, []), "there", 30)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
 
 from baton.ids import WorkerId
 from baton.messages import Role
 from cluster import ray_actors
 from cluster.ports import Placement
-from cluster.ray_actors import RayActorFactory
+from cluster.processes import Process
+from cluster.ray_actors import RayActorFactory, Whereabouts
 from cluster.specs import ActorSpec
 
 P0 = Placement(WorkerId("prefill-0"), Role.PREFILL, 1, 0)
@@ -39,3 +43,23 @@ async def test_an_actor_that_nobody_waits_for_any_more_is_ended(
         await asyncio.wait_for(factory.worker(P0), 0.01)
     made.set()
     await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_the_processes_of_a_machine_that_is_back_are_ended_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, asked = Process(7, 8), []
+
+    def remotely(node: str) -> Any:
+        return SimpleNamespace(remote=lambda *what: asked.append((node, *what)))
+
+    async def answer(*_args: object) -> bool:
+        return True
+
+    here = SimpleNamespace(get_node_id=lambda: "here")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
+    monkeypatch.setattr(ray_actors, "node_now", {"gone": "back"}.__getitem__)
+    monkeypatch.setattr(ray_actors, "_remotely", remotely)
+    monkeypatch.setattr(ray_actors, "_answer", answer)
+    assert await ray_actors._end_there(Whereabouts(engine, "host", "gone"), "w", (engine,))
+    assert asked == [("back", "host", (engine,))]

@@ -73,3 +73,25 @@ def test_an_environment_that_ray_would_choke_on_is_refused_by_its_setting() -> N
     with pytest.raises(StartupError, match=r"cluster\.runtime_env: .*no/such/folder"):
         ray_runtime._environment(options)
     assert ray_runtime._environment(RayOptions("local", "n", "127.0.0.1", Path(), 75, 1)) is None
+
+
+def _node(node_id: str, address: str, *, alive: bool) -> dict[str, object]:
+    return {"NodeID": node_id, "NodeManagerAddress": address, "Alive": alive}
+
+
+def test_a_machine_that_ray_gave_up_is_found_under_its_fresh_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    found = [
+        _node("gone", "10.0.0.3", alive=False),
+        _node("there", "10.0.0.4", alive=True),
+        _node("beside", "10.0.0.4", alive=True),
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: found)
+    assert ray_nodes.node_now("gone") == "gone"
+    found.append(_node("back", "10.0.0.3", alive=True))
+    assert ray_nodes.node_now("gone") == "back"
+    assert ray_nodes.node_now("there") == "there"
+    assert ray_nodes.node_now("unheard of") == "unheard of"

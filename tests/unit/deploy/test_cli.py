@@ -60,6 +60,16 @@ def test_every_shortcut_names_a_setting() -> None:
     assert set(parser.SHORTCUTS.values()) <= set(FIELDS)
 
 
+def test_dashboards_are_written_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "monitoring"
+    assert cli.main(["dashboards", str(folder), "--url", "http://r.example:1/"]) == 0
+    written = {str(path) for path in folder.rglob("*") if path.is_file()}
+    assert written == set(capsys.readouterr().out.split())
+    assert any("http://r.example:1/targets" in Path(path).read_text() for path in written)
+
+
 def test_config_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "show", "--set", "router.port=9000"]) == 0
     text = capsys.readouterr().out

@@ -7,9 +7,10 @@ from typing import Any
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
 from baton.settings import Settings, load
+from cluster import router_seats
 from cluster.ports import Placement
 from cluster.specs import ActorSpec
-from deploy.serve import Classes, router_spec, worker_spec
+from deploy.serve import Classes, _resources, router_spec, worker_spec
 
 CLASSES = Classes(type("W", (), {}), type("R", (), {}), "digest", "model", "cuda")
 D0 = Placement(WorkerId("decode-0"), Role.DECODE, 1, 0)
@@ -39,6 +40,27 @@ def test_who_listens_on_loopback_stays_on_this_machine() -> None:
     assert worker(True).here
     assert not worker(False).here
     assert not worker(True, cluster__bind_host="node").here
+
+
+def test_routers_are_where_their_port_is_held() -> None:
+    router, everywhere = RouterId("router-0"), settings(router__host="0.0.0.0")
+    assert router_spec(everywhere, CLASSES, router, joined=True).here
+    assert not router_spec(everywhere, CLASSES, router).here
+
+
+def test_routers_keep_to_their_nodes_and_apart() -> None:
     router = RouterId("router-0")
-    assert router_spec(settings(), CLASSES, router, joined=True).here
-    assert not router_spec(settings(router__host="0.0.0.0"), CLASSES, router, joined=True).here
+    marked = settings(router__resources={"front": 1}, router__host="0.0.0.0")
+    spec = router_spec(marked, CLASSES, router, joined=True)
+    assert spec.needs == {"front": 1}
+    assert (spec.pool, spec.spread, spec.here) == (router_seats.POOL, True, False)
+    unmarked = router_spec(settings(), CLASSES, router)
+    assert (unmarked.pool, unmarked.spread) == ("", False)
+    # Nobody elsewhere would reach it.
+    loopback = settings(router__resources={"front": 1})
+    assert router_spec(loopback, CLASSES, router, joined=True).here
+
+
+def test_a_ray_of_its_own_has_what_routers_take() -> None:
+    given = settings(router__resources={"front": 1}, decode__resources={"rack": 1})
+    assert _resources(given)["front"] == 1

@@ -1,0 +1,25 @@
+"""`baton deploy …`: arguments in, exit code out, text on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from deploy.kubernetes import render as manifests
+from deploy.kubernetes.profiles import choose
+
+
+def render(args: argparse.Namespace) -> int:
+    """`baton deploy render`: the manifests, or the files, one per line."""
+    values = choose(args.profile, args.file, args.set)
+    if args.out is None:
+        sys.stdout.write(manifests.as_one(values))
+    else:
+        sys.stdout.write("".join(f"{path}\n" for path in manifests.write(values, args.out)))
+    return 0
+
+
+def schema(_args: argparse.Namespace) -> int:
+    """`baton deploy schema`."""
+    sys.stdout.write(manifests.schema())
+    return 0
