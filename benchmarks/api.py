@@ -5,8 +5,10 @@ The worker is played (`benchmarks.api_worker`): it computes nothing, answers at 
 never waits between steps or takes one every 20 ms. Everything else is real: a router process for
 each way, its front-end processes where it has some, gRPC to the worker, HTTP or gRPC to the
 clients. The ways take turns: vLLM's Rust front end, its Python server in the router, the router's
-gRPC service, and two routers at one port. Processor time is that of the routers and of all that
-they have started, from the kernel's books, in microseconds per token that a client got.
+gRPC service, direct streams from the worker past the router, and two routers at one port.
+Processor time is that of the routers and of all that they have started, from the kernel's books, in
+microseconds per token that a client got. Cheap ways give longer answers (`..._tokens_per_answer`),
+or their cost would drown; what an answer costs whatever its length weighs less there.
 `..._added_ttft_ms` is the median time from sending a one-token request to its text, the worker's
 part and both hops included. The last line is one JSON object.
 """
@@ -82,12 +84,16 @@ class Way:
 
 
 class GrpcWay(Way):
-    """The gRPC service of the router itself."""
+    """The gRPC service of the router itself; with `direct`, the worker's tokens go past it.
+
+    What a direct answer costs the router is per answer, not per token.
+    """
 
     async def connect(self, site: Site) -> Any:
         """One connection carries all streams."""
         with await asyncio.to_thread(urlopen, f"{site.url}/status", timeout=10) as answer:
-            return GrpcStreams(json.load(answer)["grpc"])
+            direct = self.router.get("direct", False)
+            return GrpcStreams(json.load(answer)["grpc"], direct=direct)
 
 
 def ways() -> list[Way]:
@@ -97,6 +103,7 @@ def ways() -> list[Way]:
         Way("rust_path", longer=6, front="rust", rust_front_path=binary),
         Way("http", front="in-process"),
         GrpcWay("grpc", longer=4, front="in-process"),
+        GrpcWay("direct", longer=6, front="in-process", direct=True),
         Way("two_processes", routers=2, front="in-process"),
     ]
 
@@ -175,7 +182,7 @@ async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size
     return served
 
 
-def result(served: list[Served]) -> dict[str, float]:
+def result(served: list[Served], size: Size) -> dict[str, float]:
     """Medians, by way."""
     figures: dict[str, float] = {}
     for one in served:
@@ -185,8 +192,10 @@ def result(served: list[Served]) -> dict[str, float]:
         figures[f"{name}_paced_cpu_us_per_token"] = median(one.paced_us)
         figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
+        figures[f"{name}_tokens_per_answer"] = size.free_tokens * one.way.longer
     figures["tokens_per_s_per_router"] = max(median(one.tokens_per_s) for one in served)
-    for name, way in (("grpc", "grpc"), ("two_process", "two_processes")):
+    ratios = (("grpc", "grpc"), ("direct", "direct"), ("two_process", "two_processes"))
+    for name, way in ratios:
         for pace in ("", "_paced"):
             cost, http = (figures[f"{w}{pace}_cpu_us_per_token"] for w in (way, "http"))
             figures[f"{name}{pace}_cpu_ratio"] = cost / http
@@ -239,7 +248,8 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     with running(ways()) as (worker, sites):
         print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
-        figures = result(asyncio.run(measure(worker, sites, QUICK if args.quick else FULL)))
+        size = QUICK if args.quick else FULL
+        figures = result(asyncio.run(measure(worker, sites, size)), size)
     line = json.dumps(figures)
     if args.json is not None:
         args.json.write_text(line + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
@@ -109,9 +110,11 @@ class OpenAiStreams:
 
 
 class GrpcStreams:
-    """Streams of baton.v1.Baton/Generate at one server."""
+    """Streams of baton.v1.Baton/Generate at one server, or `direct` at the one worker behind it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, direct: bool = False) -> None:
+        self._direct = direct
+        self._worker: grpc.aio.Channel | None = None
         self._channel = grpc.aio.insecure_channel(address)
         self._generate = pb_grpc.BatonStub(self._channel).Generate
         self._number = 0
@@ -121,15 +124,31 @@ class GrpcStreams:
         return list(await asyncio.gather(*(self._ask(tokens) for _ in range(streams))))
 
     async def aclose(self) -> None:
-        """Closes the connection."""
+        """Closes the connections."""
         await self._channel.close(None)
+        if self._worker is not None:
+            await self._worker.close(None)
 
-    async def _ask(self, tokens: int) -> Times:
+    def _request(self, tokens: int) -> pb.GenerateRequest:
         self._number += 1
         sampling = pb.Sampling(temperature=0, ignore_eos=True, max_tokens=tokens)
         prompt = pb.Prompt(text=f"def parse_{self._number}(line):")
+        return pb.GenerateRequest(prompt=prompt, sampling=sampling, direct=self._direct)
+
+    async def _messages(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
+        async for message in self._generate(request):
+            yield message
+            if message.HasField("route"):
+                if self._worker is None:
+                    self._worker = grpc.aio.insecure_channel(message.route.address)
+                stub = pb_grpc.DirectStub(self._worker)
+                async for piece in stub.Stream(pb.StreamRequest(grant=message.route.grant)):
+                    yield piece
+
+    async def _ask(self, tokens: int) -> Times:
+        request = self._request(tokens)
         began, first_s, found = time.perf_counter(), 0.0, 0
-        async for message in self._generate(pb.GenerateRequest(prompt=prompt, sampling=sampling)):
+        async for message in self._messages(request):
             for delta in message.deltas:
                 found += delta.tokens
                 first_s = first_s or (time.perf_counter() - began if delta.text else 0.0)

@@ -1,19 +1,21 @@
 """A worker for `benchmarks.api` that computes nothing: steps are played, at a pace or without one.
 
-It speaks the worker protocol of real ones. Steps are encoded once per change of who takes part, so
-that it costs next to nothing beside what is measured.
+It speaks the worker protocol of real ones, and serves clients that come with a grant. Steps are
+encoded once per change of who takes part, so that it costs next to nothing beside what is measured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import grpc
 import msgspec
+from baton_client.v1 import service_pb2 as rpc
+from baton_client.v1 import service_pb2_grpc as rpc_grpc
 
 from baton.ids import WorkerId
 from baton.messages import Dispatch, Role, WorkerInfo
@@ -27,11 +29,48 @@ _WORDS = (302, 315, 330, 341, 365, 388, 400, 421)
 """Tokens of the demo model that are text by themselves."""
 
 
-class _Router:
-    """One router's link: its legs, and the steps that they take together."""
+_DIRECT_TOKENS = 16
+"""In one message to a client, where steps come without a pause."""
+
+
+class _Direct(rpc_grpc.DirectServicer):
+    """Answers that are read here; their routers hear of the beginning and of the end."""
 
     def __init__(self, pace_s: list[float]) -> None:
         self._pace_s = pace_s
+        self._open: dict[bytes, tuple[_Router, str, int]] = {}
+
+    def begin(self, router: _Router, submit: pb.Submit, tokens: int) -> None:
+        """The leg has its first token."""
+        self._open[submit.direct.grant] = router, submit.leg_id, tokens
+        first = _output(submit.leg_id, [_WORDS[0]], tokens == 1)
+        router.news.append(([pb.Prefilled(leg_id=submit.leg_id)], _step([first])))
+
+    async def Stream(self, request: rpc.StreamRequest, context: Any) -> None:  # type: ignore[override] # noqa: N802
+        router, leg_id, tokens = self._open.pop(request.grant)
+        left = tokens
+        while left:
+            pace_s = self._pace_s[0]
+            count = min(left, 1 if pace_s else _DIRECT_TOKENS)
+            left -= count
+            ids = (list(_WORDS) * count)[:count]
+            delta = rpc.Delta(text="word " * count, tokens=count, token_ids=ids)
+            delta.finish_reason = rpc.FINISH_REASON_LENGTH if left == 0 else 0  # type: ignore[assignment]
+            await context.write(rpc.GenerateResponse(deltas=[delta]))
+            await asyncio.sleep(pace_s)
+        if tokens > 1:
+            rest = (list(_WORDS) * tokens)[: tokens - 1]
+            router.tell(_step([_output(leg_id, rest, True)]))
+
+
+class _Router:
+    """One router's link: its legs, and the steps that they take together."""
+
+    def __init__(self, pace_s: list[float], direct: _Direct) -> None:
+        self._pace_s = pace_s
+        self._direct = direct
+        self.news: list[tuple[list[pb.Prefilled], list[bytes]]] = []
+        """Of answers that go past it."""
         self._left: dict[str, int] = {}
         self._steps: list[list[bytes]] = []
         self._came = asyncio.Event()
@@ -42,16 +81,28 @@ class _Router:
         kind = message.WhichOneof("message")
         if kind == "submit":
             request = msgspec.msgpack.decode(message.submit.request[0])
-            self._left[message.submit.leg_id] = request[_PARAMS]["max_tokens"]
+            tokens = request[_PARAMS]["max_tokens"]
+            if message.submit.HasField("direct"):
+                self._direct.begin(self, message.submit, tokens)
+            else:
+                self._left[message.submit.leg_id] = tokens
             self._came.set()
         elif kind == "abort":
             for leg_id in message.abort.leg_ids:
                 self._left.pop(leg_id, None)
         self._steps.clear()
 
+    def tell(self, step: list[bytes]) -> None:
+        """An answer that went past it is whole."""
+        self.news.append(([], step))
+        self._came.set()
+
     async def frames(self) -> AsyncIterator[pb.StepFrame]:
         """Steps while there is work, and a sign of life where there is none."""
         while True:
+            while self.news:
+                prefilled, step = self.news.pop(0)
+                yield self._frame(step, prefilled)
             yield self._frame(self._step() if self._left else [])
             if self._left:
                 await asyncio.sleep(self._pace_s[0])
@@ -61,10 +112,10 @@ class _Router:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._came.wait()
 
-    def _frame(self, outputs: list[bytes]) -> pb.StepFrame:
+    def _frame(self, outputs: list[bytes], prefilled: Sequence[pb.Prefilled] = ()) -> pb.StepFrame:
         self._number += 1
         load = pb.Load(running=len(self._left), kv_used=0.1, steps=self._number)
-        return pb.StepFrame(sequence=self._number, load=load, outputs=outputs)
+        return pb.StepFrame(sequence=self._number, load=load, outputs=outputs, prefilled=prefilled)
 
     def _step(self) -> list[bytes]:
         legs = self._left
@@ -82,24 +133,28 @@ class _Router:
 
     def _encoded(self, word: int, ended: Any) -> list[bytes]:
         last = set(ended)
-        outputs = [_output(leg_id, _WORDS[word], leg_id in last) for leg_id in self._left]
-        return [msgspec.msgpack.encode((0, outputs, None, 1.0))]
+        return _step([_output(leg_id, [_WORDS[word]], leg_id in last) for leg_id in self._left])
 
 
-def _output(leg_id: str, token: int, last: bool) -> list[Any]:
+def _step(outputs: list[list[Any]]) -> list[bytes]:
+    return [msgspec.msgpack.encode((0, outputs, None, 1.0))]
+
+
+def _output(leg_id: str, tokens: list[int], last: bool) -> list[Any]:
     """An EngineCoreOutput of vLLM, by the number of its fields."""
     fields: list[Any] = [None] * _FIELDS
-    fields[0], fields[1], fields[_NANS] = leg_id, [token], 0
+    fields[0], fields[1], fields[_NANS] = leg_id, tokens, 0
     fields[_FINISH] = _LENGTH if last else None
     return fields
 
 
 class _Service(pb_grpc.WorkerServicer):
-    def __init__(self, pace_s: list[float]) -> None:
+    def __init__(self, pace_s: list[float], direct: _Direct) -> None:
         self._pace_s = pace_s
+        self._direct = direct
 
     async def Link(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override] # noqa: N802
-        router = _Router(self._pace_s)
+        router = _Router(self._pace_s, self._direct)
         reader = asyncio.ensure_future(_read(request_iterator, router))
         try:
             async for frame in router.frames():
@@ -122,8 +177,10 @@ async def _serve(pipe: Connection, model: str) -> None:
     pace_s = [0.0]
     server = grpc.aio.server()
     # Routers use nothing but the link.
-    service = _Service(pace_s)  # type: ignore[abstract]
+    direct = _Direct(pace_s)
+    service = _Service(pace_s, direct)  # type: ignore[abstract]
     pb_grpc.add_WorkerServicer_to_server(service, server)
+    rpc_grpc.add_DirectServicer_to_server(direct, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     pipe.send(_info(port, model))
@@ -152,4 +209,5 @@ def _info(port: int, model: str) -> WorkerInfo:
         vllm_version="0",
         pid=1,
         engine_pid=2,
+        direct_address=f"127.0.0.1:{port}",
     )

@@ -4,11 +4,11 @@ usage: python -m benchmarks.metrics_cost [--quick] [--json FILE]
 Scraping: the metrics of a router with 64 workers that report everything they can, 100 tenants and
 16 classes are rendered again and again, in both formats; `metrics_ms_p99` and `metrics_bytes` are
 of the dearer one. Per token: two routers in this process, the real one behind vLLM's own server,
-one with its metrics and one that keeps none, take turns at the same requests, whose workers are
-played: 16 streams of 64 tokens, one frame a step and worker. `router_cpu_per_token_rise` compares
-the processor time of the two in their better rounds (first quartile): a shared machine makes
-rounds dearer by up to a half, whichever router has them. Neither sockets nor gRPC are in it: the
-real part is smaller. The last line is one JSON object.
+one with its metrics and one that keeps none, serve the same requests, whose workers are played: 16
+streams of 64 tokens, one frame a step and worker. They take turns at every step, and each step
+counts as its median over the rounds: on a shared machine whole rounds are dearer by up to a half,
+whichever router has them. `router_cpu_per_token_rise` is of the sums of these steps. Neither
+sockets nor gRPC are in it: the real part is smaller. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Side:
         self._number = 0
         self._front: Any = None
         self._app: Any = None
+        self._readers: list[asyncio.Future[None]] = []
 
     async def up(self, args: Any) -> None:
         """Build it, and let its workers report."""
@@ -120,23 +121,33 @@ class Side:
         self._app = await build_http_app(self._front, args, self._settings, pages)
         self._played.up()
 
-    async def round(self) -> float:
-        """Processor time per token, in microseconds."""
-        requests = [self._request(number) for number in range(STREAMS)]
+    async def begin(self) -> float:
+        """Requests come, and their prompts are computed. Processor time, in microseconds."""
         began = time.process_time_ns()
-        readers = [asyncio.ensure_future(self._read(*request)) for request in requests]
+        requests = [self._request(number) for number in range(STREAMS)]
+        self._readers = [asyncio.ensure_future(self._read(*request)) for request in requests]
         async with asyncio.timeout(_PATIENCE_S):
             while self._played.heart.inflight < STREAMS:  # noqa: ASYNC110 - the server's threads
                 await asyncio.sleep(0.001)
         self._played.compute_prompts()
-        for _ in range(TOKENS):
-            self._played.step(TOKENS)
-            # So many turns of the loop bring a token through vLLM's server.
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+        return (time.process_time_ns() - began) / 1e3
+
+    async def step(self) -> float:
+        """Every answer grows by a token."""
+        began = time.process_time_ns()
+        self._played.step(TOKENS)
+        # So many turns of the loop bring a token through vLLM's server.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return (time.process_time_ns() - began) / 1e3
+
+    async def end(self) -> float:
+        """Every answer gets its last token."""
+        began = time.process_time_ns()
+        self._played.step(TOKENS)
         async with asyncio.timeout(_PATIENCE_S):
-            await asyncio.gather(*readers)
-        return (time.process_time_ns() - began) / 1e3 / (STREAMS * TOKENS)
+            await asyncio.gather(*self._readers)
+        return (time.process_time_ns() - began) / 1e3
 
     def _request(self, number: int) -> tuple[dict[str, Any], bytes]:
         self._number += 1
@@ -172,22 +183,22 @@ class Side:
 
 
 async def per_token(size: Size) -> dict[str, Any]:
-    """Both sides in turn, which of them begins changing every time."""
+    """What a token costs on both sides."""
     chosen = settings()
     args = front_args(chosen, model_path(chosen))
     off, on = (Side(chosen, metered=metered) for metered in (False, True))
     for side in (off, on):
         await side.up(args)
-        for _ in range(3):
-            await side.round()
+    for _ in range(3):
+        await _round((off, on))
     gc.collect()
     gc.freeze()
     gc.disable()
-    pairs = [await _pair(off, on, turn) for turn in range(size.rounds)]
+    rounds = [await _turn(off, on, turn) for turn in range(size.rounds)]
     gc.enable()
     off.close()
     on.close()
-    plain_us, metered_us = (percentile(side, 0.25) or 0.0 for side in zip(*pairs, strict=True))
+    plain_us, metered_us = (_typical(side) for side in zip(*rounds, strict=True))
     rise = metered_us / plain_us - 1
     return {
         "router_cpu_per_token_rise": round(rise, 4),
@@ -196,12 +207,32 @@ async def per_token(size: Size) -> dict[str, Any]:
     }
 
 
-async def _pair(off: Side, on: Side, turn: int) -> tuple[float, float]:
+_Parts = list[float]
+"""Processor time of the parts of a round, in microseconds."""
+
+
+async def _turn(off: Side, on: Side, turn: int) -> tuple[_Parts, _Parts]:
+    """Who begins changes every time."""
     if turn % 2:
-        plain = await off.round()
-        return plain, await on.round()
-    metered = await on.round()
-    return await off.round(), metered
+        plain, metered = await _round((off, on))
+    else:
+        metered, plain = await _round((on, off))
+    return plain, metered
+
+
+async def _round(sides: tuple[Side, Side]) -> tuple[_Parts, _Parts]:
+    """Part by part in turn, so that what the machine does meanwhile is done to both."""
+    parts = [[await side.begin() for side in sides]]
+    parts += [[await side.step() for side in sides] for _ in range(TOKENS - 1)]
+    parts.append([await side.end() for side in sides])
+    first, second = map(list, zip(*parts, strict=True))
+    return first, second
+
+
+def _typical(rounds: Sequence[_Parts]) -> float:
+    """Of a token, where each part counts as its median over the rounds."""
+    medians: list[float] = [median(part) for part in zip(*rounds, strict=True)]
+    return sum(medians) / (STREAMS * TOKENS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -29,6 +30,8 @@ class Nodes:
     url: str
     router_pid: int
     workers: tuple[WorkerInfo, ...]
+    regroup: Callable[[Sequence[Role | None]], None]
+    """Gives each worker a role, or takes it away from the router; returns once they are linked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,15 @@ def running(settings: Settings, prefill: int, decode: int) -> Iterator[Nodes]:
         url = router.word().ready_url
         router.pipe.send(view_of(workers))
         router.word()
-        yield Nodes(url, router.process.pid or 0, workers)
+        versions = itertools.count(2)
+
+        def regroup(roles: Sequence[Role | None]) -> None:
+            each = zip(workers, roles, strict=True)
+            kept = [replace(w, role=role) for w, role in each if role is not None]
+            router.pipe.send(view_of(kept, next(versions)))
+            router.word()
+
+        yield Nodes(url, router.process.pid or 0, workers, regroup)
     finally:
         for child in [router, *children]:
             child.end()
@@ -86,10 +97,10 @@ def start(target: Any, *args: Any) -> Child:
     return Child(process, ours)
 
 
-def view_of(workers: Sequence[WorkerInfo]) -> ClusterView:
+def view_of(workers: Sequence[WorkerInfo], version: int = 1) -> ClusterView:
     """The cluster of these workers."""
     members = tuple(Member(w.worker_id, w.role, WorkerState.READY, w) for w in workers)
-    return ClusterView(1, members)
+    return ClusterView(version, members)
 
 
 def _worker(pipe: Connection, dump: dict[str, Any], digest: str, role: str, index: int) -> None:

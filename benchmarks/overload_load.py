@@ -83,9 +83,9 @@ class Load:
     async def run(self, phase: Phase, capacity: float) -> Seen:
         """Send all requests of a phase. Answers still come in when this returns."""
         plan = arrivals(phase, capacity, self._seed)
-        seen = Seen(phase, len(plan))
         await self._connections.stock(_STOCK)
         started = time.perf_counter()
+        seen = Seen(phase, len(plan), began_at=time.monotonic())
 
         def done(outcome: Outcome) -> None:
             self._ended()

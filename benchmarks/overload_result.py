@@ -11,6 +11,7 @@ from typing import Any
 from baton.settings import SloSettings
 from benchmarks.faults_result import percentile
 from benchmarks.overload_plan import STEADY, Phase
+from benchmarks.stolen import Stolen
 
 WORST = 20
 """The multiple of the capacity that the promises are about."""
@@ -73,6 +74,15 @@ class Seen:
     """Resident memory of the router, by seconds since the phase began."""
     router_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
+    began_at: float = 0.0
+    """By the clock of `benchmarks.stolen`."""
+
+    def undisturbed_ms(self, stolen: Stolen) -> list[float]:
+        """What refusals took during which no core stood still."""
+        refused = [o for o in self.outcomes if o.end is End.REFUSED]
+        sent = [self.began_at + o.sent_s for o in refused]
+        times = zip(sent, [o.took_s for o in refused], strict=True)
+        return [took * 1e3 for at, took in times if not stolen.touches(at, at + took)]
 
     def row(self, slo: SloSettings) -> dict[str, Any]:
         """Its figures."""
@@ -135,16 +145,21 @@ def growth(samples: Iterable[tuple[float, int]], seconds: float, window_s: float
     return (sum(late) / len(late)) / (sum(early) / len(early)) - 1
 
 
-def line(phases: Sequence[Seen], slo: SloSettings, window_s: float) -> dict[str, Any]:
+def line(
+    phases: Sequence[Seen], slo: SloSettings, window_s: float, stolen: Stolen
+) -> dict[str, Any]:
     """The result of a run: what is promised first, then everything by phase."""
     worst = next(seen for seen in phases if seen.phase.multiple == WORST)
-    row = worst.row(slo)
+    row, undisturbed_ms = worst.row(slo), worst.undisturbed_ms(stolen)
     steady = [o for seen in phases for o in seen.outcomes if o.tenant == STEADY]
     everything = [o for seen in phases for o in seen.outcomes]
     return {
         "admitted_slo_attainment": row["attainment"],
         "refusal_ms_p50": row["refusal_ms_p50"],
         "refusal_ms_p99": row["refusal_ms_p99"],
+        "refusal_ms_p99_undisturbed": _ms(undisturbed_ms) if stolen.watching else None,
+        "refusals_undisturbed": len(undisturbed_ms),
+        "stolen_s": round(stolen.total_s, 3),
         "router_rss_growth": _round(growth(worst.rss_bytes, worst.phase.seconds, window_s)),
         "within_share_refused": sum(o.end in _TURNED_AWAY for o in steady),
         "failed": sum(o.end in _MUST_NOT_BE for o in everything),

@@ -20,9 +20,10 @@ from decode_worker import DecodeRole, SoloRole
 from deploy.model import served_name
 from engine.core import EngineCore
 from engine.leg_spans import LegSpans
+from engine.limits import Limits
 from engine.ports import EngineFacts
 from engine.service import WorkerServer
-from engine.worker import Limits, Worker
+from engine.worker import Worker
 from kv_transfer.handoff import Handoff, handoff_for
 from prefill_worker import PrefillRole
 

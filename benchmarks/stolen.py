@@ -15,8 +15,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 LATE_S = 0.001
@@ -32,19 +34,24 @@ Span = tuple[float, float]
 class Stolen:
     """What the watchers saw; complete once `watched` is over."""
 
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.watching = False
+    def __init__(self, spans: Iterable[Span] = (), *, watching: bool = False) -> None:
+        self.watching = watching
         """False where this user may not set real-time priorities: then nothing is known."""
+        self.hold(spans)
+
+    def hold(self, spans: Iterable[Span]) -> None:
+        """These and no others, in any order."""
+        ordered = sorted(spans)
+        self._starts = [first for first, _ in ordered]
+        # The latest end of a span and all before it: spans of several cores overlap.
+        self._ends = list(accumulate((last for _, last in ordered), max))
+        self.total_s = sum(last - first for first, last in ordered)
+        """What was taken of all cores together."""
 
     def touches(self, start: float, end: float) -> bool:
         """Whether any core stood still at any time between two moments."""
-        return any(first < end and start < last for first, last in self.spans)
-
-    @property
-    def total_s(self) -> float:
-        """What was taken of all cores together."""
-        return sum(last - first for first, last in self.spans)
+        before = bisect_left(self._starts, end)
+        return before > 0 and start < self._ends[before - 1]
 
 
 @contextmanager
@@ -68,7 +75,7 @@ def watched() -> Iterator[Stolen]:
         # The end of its input is what ends a watcher.
         answers = [json.loads(watcher.communicate()[0] or "null") for watcher in watchers]
     stolen.watching = None not in answers
-    stolen.spans = sorted((first, last) for answer in answers for first, last in answer or ())
+    stolen.hold((first, last) for answer in answers for first, last in answer or ())
 
 
 def _watch(core: int) -> Sequence[Span] | None:

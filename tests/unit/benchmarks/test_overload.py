@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from benchmarks.overload_result import (
     missed,
     shares,
 )
+from benchmarks.stolen import Stolen
 
 SLO = SloSettings(ttft_s=2.0, ttft_s_per_1000_tokens=1.0, tpot_s=0.1)
 PHASE = Phase(WORST, 10)
@@ -185,6 +187,13 @@ def test_a_promise_is_kept_by_whole_answers_in_time(outcome: Outcome, kept: bool
     assert outcome.kept(SLO) is kept
 
 
+def test_refusals_are_told_apart_by_whether_a_core_stood_still() -> None:
+    refusals = [replace(ended(End.REFUSED), sent_s=at, took_s=0.5) for at in (0.0, 1.0, 2.0)]
+    seen = Seen(PHASE, 3, [*refusals, answered()], began_at=100.0)
+    assert seen.undisturbed_ms(Stolen([(101.2, 101.3)])) == [500.0, 500.0]
+    assert len(seen.undisturbed_ms(Stolen())) == 3
+
+
 def test_attainment_is_of_what_was_let_in() -> None:
     found = shares(
         [
@@ -225,7 +234,7 @@ def good() -> Seen:
 
 
 def result(*phases: Seen) -> dict[str, Any]:
-    return line(phases, SLO, 1.0) | {"left": []}
+    return line(phases, SLO, 1.0, Stolen(watching=True)) | {"left": []}
 
 
 def test_a_good_run_misses_nothing() -> None:

@@ -9,9 +9,7 @@ from benchmarks.stolen import Stolen
 
 @pytest.fixture
 def stolen() -> Stolen:
-    stolen = Stolen()
-    stolen.spans = [(1.0, 1.5), (3.0, 4.0)]
-    return stolen
+    return Stolen([(3.0, 4.0), (1.0, 1.5)])
 
 
 @pytest.mark.parametrize(
@@ -26,3 +24,10 @@ def test_a_moment_is_disturbed_if_any_core_stood_still(
 
 def test_what_was_taken_is_summed_over_the_cores(stolen: Stolen) -> None:
     assert stolen.total_s == 1.5
+
+
+def test_a_long_span_of_one_core_outlasts_short_ones_of_another() -> None:
+    stolen = Stolen([(1.0, 5.0), (2.0, 2.1), (3.0, 3.1)])
+    assert stolen.touches(4.0, 4.5)
+    assert not stolen.touches(5.0, 6.0)
+    assert not Stolen().touches(0.0, 9.0)

@@ -34,16 +34,14 @@ def test_a_gap_counts_in_both_directions_and_may_be_two_of_a_hundred() -> None:
 
 @pytest.mark.parametrize("at", [10.005, 10.995])
 def test_a_gap_in_which_a_core_was_taken_away_is_judged_apart(at: float) -> None:
-    stolen = Stolen()
-    stolen.spans = [(at, at + 0.05)]
+    stolen = Stolen([(at, at + 0.05)])
     found = figures([seen(1.0, 0.95, 10.0), seen(1.0, 0.999, 20.0)], stolen)
     assert (found["within"], found["undisturbed"]["within"]) == (0.5, 1.0)
     assert (found["requests"], found["undisturbed"]["requests"]) == (2, 1)
 
 
 def test_a_core_taken_away_while_the_parts_add_up_excuses_nothing() -> None:
-    stolen = Stolen()
-    stolen.spans = [(10.4, 10.6)]
+    stolen = Stolen([(10.4, 10.6)])
     assert figures([seen(1.0, 0.95, 10.0)], stolen)["undisturbed"]["within"] == 0.0
 
 
