@@ -70,6 +70,10 @@ lint: $(READY) ## Every static check: lint, format, types, import rule, house ru
 .PHONY: check
 check: lint test-unit ## The one gate: the static checks and the unit tier
 
+.PHONY: check-deploy
+check-deploy: $(READY) ## Hold manifests and Dockerfile against Kubernetes, KubeRay and Baton; prints JSON
+	@$(BIN)/python scripts/check_deploy.py $(ARGS)
+
 .PHONY: proto
 proto: $(READY) ## Write the gRPC stubs anew from the .proto files
 	@$(BIN)/python scripts/stubs.py
