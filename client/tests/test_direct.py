@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from baton_client import (
     AsyncClient,
@@ -24,6 +25,7 @@ from baton_client._direct import PAUSE_S, Reach
 from baton_client.answers import Completion
 from baton_client.testing import FakeBaton
 from baton_client.v1 import service_pb2 as pb
+from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 Ask = Callable[..., Completion]
 BROKEN = UnavailableError("the worker is gone", reason="worker_lost")
@@ -252,6 +254,20 @@ def test_a_stream_that_is_forgotten_is_cancelled(fake: FakeBaton, kind: str) -> 
             await asyncio.to_thread(until, lambda: fake.cancelled == len(fake.requests))
 
     blocking() if kind == "blocking" else asyncio.run(awaiting())
+
+
+def test_the_fake_counts_an_answer_left_by_its_worker_s_call_alone(fake: FakeBaton) -> None:
+    """Whichever of the two cancellations arrives first."""
+    fake.answer(*"abc" * 100, delay_s=0.05)
+    with grpc.insecure_channel(fake.address) as channel:
+        asked = pb.GenerateRequest(prompt=pb.Prompt(text="x"), direct=True)
+        call = pb_grpc.BatonStub(channel).Generate(asked)
+        stream = pb_grpc.DirectStub(channel).Stream(pb.StreamRequest(grant=next(call).route.grant))
+        next(stream)
+        stream.cancel()
+        with pytest.raises(grpc.RpcError):
+            next(call)
+    until(lambda: fake.cancelled == 1)
 
 
 def test_leaving_ends_both_calls_of_an_awaited_one(fake: FakeBaton) -> None:
