@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -27,8 +27,10 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
 )
 _PREPARING_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, ValueError)
 _log = logging.getLogger("baton.kv_transfer")
-_RENEW_GAP_S = 1.0
-"""A connection that broke sooner than this after it was made is not made again yet."""
+_RENEW_GAP_S, _RENEW_GAP_MAX_S = 1.0, 8.0
+"""A connection that broke sooner than this after it was made is not made again yet. Making one
+describes all of both memories again, so the gap doubles while connections do not last."""
+_LASTING_S = 60.0
 
 
 class WriteState(Enum):
@@ -45,6 +47,7 @@ class _Peer:
     endpoint: Endpoint
     descriptors: Any
     since_s: float
+    gap_s: float
 
     @property
     def layout(self) -> Layout:
@@ -88,7 +91,7 @@ class Agent:
             remote = self._agent.prep_xfer_dlist(name, layout.descriptors(), layout.memory)
         except _ERRORS as error:
             raise BatonError(Reason.TRANSFER_FAILED, f"no way to the peer: {error}") from error
-        self._peers[endpoint.agent] = _Peer(name, endpoint, remote, time.monotonic())
+        self._peers[endpoint.agent] = _Peer(name, endpoint, remote, time.monotonic(), _RENEW_GAP_S)
         self._obituary.watch(endpoint.agent, endpoint.process)
         return True
 
@@ -191,8 +194,8 @@ class Agent:
 
     def _renewed(self, broken: _Peer, error: Exception) -> _Peer | None:
         """The peer by a fresh connection; None if this one is fresh already, or none is made."""
-        peer = broken.endpoint.agent
-        if time.monotonic() - broken.since_s < _RENEW_GAP_S:
+        peer, lasted_s = broken.endpoint.agent, time.monotonic() - broken.since_s
+        if lasted_s < broken.gap_s:
             _log.warning("peer %s cannot be told: %s", peer, error)
             return None
         _log.warning("the connection to peer %s has broken and is made anew", peer)
@@ -201,7 +204,10 @@ class Agent:
             self.connect(broken.endpoint)
         except BatonError as refusal:
             _log.warning("peer %s is lost: %s", peer, refusal.message)
-        return self._peers.get(peer)
+            return None
+        gap_s = _RENEW_GAP_S if lasted_s > _LASTING_S else broken.gap_s * 2
+        self._peers[peer] = replace(self._peers[peer], gap_s=min(gap_s, _RENEW_GAP_MAX_S))
+        return self._peers[peer]
 
     def notices(self) -> list[tuple[str, bytes]]:
         """(peer, message) since the last call. Also drives the writes of peers into this memory."""

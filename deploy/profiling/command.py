@@ -21,7 +21,7 @@ from baton.settings import Settings, extend_process_environ, process_environ
 from deploy import transport
 from deploy.engine_start import set_environment, start_engine
 from deploy.model import model_path, resolved
-from deploy.profiling.machine import about, identity, model_facts
+from deploy.profiling.machine import about, engine_limits, identity, model_facts
 from deploy.profiling.meter import Maker, Meter, Patience, PrefillTimes, StepTimes
 from deploy.profiling.points import LONGEST_TOKENS, QUICK_LONGEST_TOKENS, Point, Prefill, Room, grid
 from deploy.profiling.store import ProfileFile
@@ -153,7 +153,8 @@ async def _run(
     try:
         async with engine_of(settings, found) as engine:
             told = about(settings, found.model, engine.facts)
-            file.describe(told, model_facts(settings, found.model, engine.facts))
+            model = model_facts(settings, found.model, engine.facts)
+            file.describe(told, model, engine_limits(settings, engine.facts))
             longest = args.longest or (QUICK_LONGEST_TOKENS if args.quick else LONGEST_TOKENS)
             room = room_of(engine.facts, settings.engine.max_running_requests, longest)
             silence_s = settings.engine.step_silence_timeout_s

@@ -41,6 +41,21 @@ def model_facts(settings: Settings, model: ModelFolder, facts: EngineFacts) -> d
     }
 
 
+def engine_limits(settings: Settings, facts: EngineFacts) -> dict[str, int]:
+    """What a planner has to know of one engine beside its times."""
+    engine = settings.engine
+    limits = {
+        "gpus": engine.tensor_parallel_size,
+        "kv_tokens": facts.kv_blocks * facts.block_size_tokens,
+        "max_running": engine.max_running_requests,
+    }
+    if engine.max_batched_tokens is not None:
+        limits["max_batched_tokens"] = engine.max_batched_tokens
+    if facts.device == "cpu":
+        limits["cores"] = len(os.sched_getaffinity(0))
+    return limits
+
+
 def about(settings: Settings, model: ModelFolder, facts: EngineFacts) -> str:
     """One sentence for whoever reads the file later."""
     engine, name = settings.engine, device_name(facts.device)

@@ -63,10 +63,11 @@ class ProfileFile:
         """Whether a point was measured."""
         return str(point) in self._points
 
-    def describe(self, about: str, model: Mapping[str, Any]) -> None:
+    def describe(
+        self, about: str, model: Mapping[str, Any], engine: Mapping[str, int] | None = None
+    ) -> None:
         """What the measurements are of. Written with the next point."""
-        self._data["about"] = about
-        self._data["model"] = dict(model)
+        self._data |= {"about": about, "model": dict(model), "engine": dict(engine or {})}
 
     def add(self, point: Point, found: PrefillTimes | StepTimes | None) -> None:
         """One point. None: it cannot be measured here, and is not tried again."""

@@ -152,8 +152,8 @@ def test_a_connection_that_broke_is_made_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, other = pair
-    introduce(one, other)
     monkeypatch.setattr(agent, "_RENEW_GAP_S", 0.0)
+    introduce(one, other)
     for end, peer in ((one, other), (other, one)):
         breaks(end)
         assert end.agent.tell(peer.name, b"are you there?")
@@ -171,6 +171,28 @@ def test_a_connection_that_breaks_at_once_is_not_made_over_and_over(
     breaks(one)
     assert not one.agent.tell(other.name, b"are you there?")
     assert one.agent.tell(other.name, b"and now?")
+
+
+def test_the_gap_doubles_while_connections_do_not_last(
+    pair: tuple[Engine, Engine],
+    breaks: Callable[[Engine], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = pair
+    introduce(one, other)
+    now_s = time.monotonic()
+    monkeypatch.setattr(agent.time, "monotonic", lambda: now_s)
+
+    def renewed_after(seconds: float) -> bool:
+        nonlocal now_s
+        now_s += seconds
+        breaks(one)
+        return one.agent.tell(other.name, b"are you there?")
+
+    assert renewed_after(1.1)
+    assert [renewed_after(1.1), renewed_after(1.1)] == [False, True]
+    assert renewed_after(agent._LASTING_S + 1)
+    assert renewed_after(1.1)
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 8), (8, 0), (0, 8 * TENSORS)])

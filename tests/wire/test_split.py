@@ -15,22 +15,16 @@ import pytest
 import pytest_asyncio
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 
-from baton.clock import MonotonicClock
-from baton.ids import RouterId
-from baton.messages import ClusterView, Dispatch, Member, Role, WorkerState
-from baton.settings.model import Settings
+from baton.messages import Dispatch, Role
 from baton.wire import worker_pb2 as pb
 from router.exchange import ARRIVED_KEY
 from router.heart import Heart
-from router.http import Pages, build_front, build_http_app, front_args
-from router.link import connector
 from router.listen import bind, serve
 from router.metrics import RouterMetrics
 from router.split import Part
-from router.wire import Identity
-from tests.wire.fake_worker import DIGEST, FakeWorker
+from tests.wire.fake_worker import FakeWorker
 from tests.wire.fakes import encode
-from tests.wire.http.support import DEMO, until
+from tests.wire.whole import whole_router
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 TOKENS = 4
@@ -86,40 +80,14 @@ async def workers() -> AsyncIterator[tuple[FakeWorker, FakeWorker]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house() -> AsyncIterator[House]:
-    chosen = {
-        "model": {"served_name": "demo"},
-        "router": {"policy": "least_loaded", "disaggregate": "always"},
-    }
-    settings = Settings.model_validate(chosen)
-    args, metrics = front_args(settings, DEMO), RouterMetrics()
-    identity = Identity(RouterId("router-0"), DIGEST)
-    heart = Heart(identity, settings, MonotonicClock(), metrics, connector(identity))
-    front = build_front(args, heart)
-    heart.attach(front)
-    heart.start()
-    pages = Pages(
-        heart.check_ready,
-        heart.door.knock,
-        heart.status,
-        heart.story,
-        heart.explain,
-        metrics.registry,
-    )
-    app = await build_http_app(front, args, settings, pages)
-    server = await serve(app, bind("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{server.port}"
-    async with (
-        workers() as (prefill, decode),
-        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client,
-    ):
-        infos = (prefill.info, decode.info)
-        members = tuple(Member(i.worker_id, i.role, WorkerState.READY, i) for i in infos)
-        heart.set_view(ClusterView(1, members))
-        await until(lambda: all(w["up"] for w in heart.status()["workers"]))
-        yield House(heart, prefill, decode, client, metrics)
-        await server.stop(1)
-        await heart.aclose()
-    front.shutdown()
+    chosen = {"router": {"policy": "least_loaded", "disaggregate": "always"}}
+    async with workers() as (prefill, decode), whole_router(chosen) as whole:
+        server = await serve(whole.app, bind("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{server.port}"
+        await whole.introduce(prefill, decode)
+        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+            yield House(whole.heart, prefill, decode, client, whole.metrics)
+            await server.stop(1)
 
 
 async def ask(house: House, *, tell: bool = True, **body: object) -> httpx.Response:

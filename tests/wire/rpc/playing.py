@@ -14,9 +14,8 @@ from vllm.v1.serial_utils import MsgpackDecoder
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason
-from baton.ids import RouterId, WorkerId
+from baton.ids import WorkerId
 from baton.messages import ClusterView, Member, WorkerInfo, WorkerState
-from baton.settings.model import Settings
 from baton.settings.tls import TlsSettings
 from baton.wire.credentials import server_credentials
 from deploy.direct import DirectServer
@@ -27,16 +26,14 @@ from engine.service import WorkerServer
 from engine.worker import Worker
 from router.front import BatonFront
 from router.heart import Heart
-from router.http import Pages, build_front, build_http_app, front_args
-from router.link import connector
 from router.metrics import RouterMetrics
 from router.rpc import Place, RpcServer, serve
 from router.rpc_requests import Requests
-from router.wire import Identity
 from tests.fakes.engine import FakeEngine
 from tests.fakes.worker import LIMITS, info, roles
 from tests.wire.fakes import encode
-from tests.wire.http.support import DEMO, TEXT, until
+from tests.wire.http.support import TEXT, until
+from tests.wire.whole import whole_router
 
 _ENDS = {FinishReason.LENGTH: LegEnd.DONE, FinishReason.STOP: LegEnd.DONE}
 
@@ -192,35 +189,21 @@ class House:
 async def playing(tls: TlsSettings | None = None, **router: Any) -> AsyncIterator[House]:
     """Two workers, linked. With `tls` clients find them at an address that no certificate has."""
     chosen = {"disaggregate": "never", "policy": "least_loaded", "worker_silence_s": 60}
-    settings = Settings.model_validate(
-        {"model": {"served_name": "demo"}, "router": {**chosen, "direct": True, **router}}
-    )
-    args, metrics = front_args(settings, DEMO), RouterMetrics()
-    identity = Identity(RouterId("router-0"), "digest")
-    heart = Heart(identity, settings, MonotonicClock(), metrics, connector(identity))
-    front = build_front(args, heart)
-    heart.attach(front)
-    heart.start()
-    pages = Pages(
-        heart.check_ready,
-        heart.door.knock,
-        heart.status,
-        heart.story,
-        heart.explain,
-        metrics.registry,
-    )
-    app = await build_http_app(front, args, settings, pages)
-    credentials = server_credentials(tls or TlsSettings())
-    place, host = Place("127.0.0.1", 0, credentials), "127.0.0.1" if tls is None else "127.0.0.2"
-    server = await serve(Requests(front, app.state), pages, settings.router, place)
-    words = front.renderer.tokenizer.encode(TEXT, add_special_tokens=False)
-    names = ("decode-0", "decode-1")
-    workers = [await Played.start(name, words, front, host, credentials) for name in names]
-    house = House(front, heart, server, workers, metrics)
-    await house.link()
-    yield house
-    await server.stop(0)
-    await heart.aclose()
+    async with whole_router({"router": {**chosen, "direct": True, **router}}, "digest") as whole:
+        front, heart = whole.front, whole.heart
+        credentials = server_credentials(tls or TlsSettings())
+        place, host = (
+            Place("127.0.0.1", 0, credentials),
+            "127.0.0.1" if tls is None else "127.0.0.2",
+        )
+        requests = Requests(front, whole.app.state)
+        server = await serve(requests, whole.pages, whole.settings.router, place)
+        words = front.renderer.tokenizer.encode(TEXT, add_special_tokens=False)
+        names = ("decode-0", "decode-1")
+        workers = [await Played.start(name, words, front, host, credentials) for name in names]
+        house = House(front, heart, server, workers, whole.metrics)
+        await house.link()
+        yield house
+        await server.stop(0)
     for one in workers:
         await one.stop()
-    front.shutdown()

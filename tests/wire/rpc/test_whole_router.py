@@ -13,23 +13,18 @@ from baton_client.v1 import service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 
-from baton.clock import MonotonicClock
-from baton.ids import RouterId
-from baton.messages import ClusterView, Dispatch, Member, Role, WorkerState
-from baton.settings.model import Settings
+from baton.messages import Dispatch, Role
 from baton.wire import worker_pb2 as pb
 from router.heart import Heart
-from router.http import Pages, build_front, build_http_app, front_args
-from router.link import connector
 from router.metrics import RouterMetrics
 from router.rpc import Place, RpcServer, serve
 from router.rpc_requests import Requests
 from router.split import Part
-from router.wire import Identity
-from tests.wire.fake_worker import DIGEST, FakeWorker
+from tests.wire.fake_worker import FakeWorker
 from tests.wire.fakes import encode
-from tests.wire.http.support import DEMO, until
+from tests.wire.http.support import until
 from tests.wire.rpc.support import asked, refused, rest, told
+from tests.wire.whole import whole_router
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 PROMPT = pb.LegTimes(queue_s=0.003, compute_s=0.02)
@@ -72,44 +67,25 @@ class House:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house() -> AsyncIterator[House]:
     chosen = {
-        "model": {"served_name": "demo"},
         "router": {"policy": "least_loaded", "disaggregate": "always", "worker_silence_s": 60},
         "admission": {"tenants": {"small": {"requests_per_minute": 1}}},
     }
-    settings = Settings.model_validate(chosen)
-    args, metrics = front_args(settings, DEMO), RouterMetrics()
-    identity = Identity(RouterId("router-0"), DIGEST)
-    heart = Heart(identity, settings, MonotonicClock(), metrics, connector(identity))
-    front = build_front(args, heart)
-    heart.attach(front)
-    heart.start()
-    pages = Pages(
-        heart.check_ready,
-        heart.door.knock,
-        heart.status,
-        heart.story,
-        heart.explain,
-        metrics.registry,
-    )
-    app = await build_http_app(front, args, settings, pages)
-    server = await serve(Requests(front, app.state), pages, settings.router, Place("127.0.0.1", 0))
     push = {"dispatch": Dispatch.CONCURRENT}
     async with (
         FakeWorker(answer, worker_id="p", role=Role.PREFILL, **push) as prefill,
         FakeWorker(answer, worker_id="d", role=Role.DECODE, **push) as decode,
-        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        whole_router(chosen) as whole,
     ):
         # Long enough for what the workers say of themselves.
         prefill.step_s, decode.step_s = 0.025, 0.05
-        infos = (prefill.info, decode.info)
-        members = tuple(Member(i.worker_id, i.role, WorkerState.READY, i) for i in infos)
-        heart.set_view(ClusterView(1, members))
-        await until(lambda: all(w["up"] for w in heart.status()["workers"]))
-        stub, health = service_pb2_grpc.BatonStub(channel), health_pb2_grpc.HealthStub(channel)
-        yield House(heart, prefill, decode, stub, health, metrics, server)
-        await server.stop(0)
-        await heart.aclose()
-    front.shutdown()
+        requests, place = Requests(whole.front, whole.app.state), Place("127.0.0.1", 0)
+        server = await serve(requests, whole.pages, whole.settings.router, place)
+        await whole.introduce(prefill, decode)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = service_pb2_grpc.BatonStub(channel)
+            health = health_pb2_grpc.HealthStub(channel)
+            yield House(whole.heart, prefill, decode, stub, health, whole.metrics, server)
+            await server.stop(0)
 
 
 async def test_the_last_message_tells_where_the_time_went(house: House) -> None:

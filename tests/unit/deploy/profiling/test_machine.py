@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from baton.settings import Settings
-from deploy.profiling.machine import device_name, identity
+from deploy.profiling.machine import device_name, engine_limits, identity
 
 
 def test_the_device_names_itself(tmp_path: Path) -> None:
@@ -37,3 +37,15 @@ def test_measurements_of_other_engines_do_not_go_together(monkeypatch: pytest.Mo
             assert mine() != first
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert mine() != first
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_planner_is_told_what_one_engine_holds(device: str) -> None:
+    facts: Any = SimpleNamespace(kv_blocks=100, block_size_tokens=16, device=device)
+    engine = {"max_batched_tokens": 2048, "max_running_requests": 64, "tensor_parallel_size": 2}
+    told = engine_limits(Settings.model_validate({"engine": engine}), facts)
+    assert ("cores" in told) == (device == "cpu")
+    assert told | {"cores": 1} == {
+        "gpus": 2, "kv_tokens": 1600, "max_running": 64, "max_batched_tokens": 2048, "cores": 1
+    }  # fmt: skip
+    assert "max_batched_tokens" not in engine_limits(Settings(), facts)
