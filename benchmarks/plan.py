@@ -111,10 +111,11 @@ def engine(times: Any, cores: int) -> Hardware:
 
 
 def capacity(hardware: Hardware) -> float:
-    """Requests per second that keep all cores busy, at a small batch."""
+    """Requests per second that keep all cores busy that engines can have, at a small batch."""
     times, prompt, answer = hardware.times, sum(PROMPT) / 2, sum(ANSWER) / 2
     step_s = times.step_s(_BATCH, _BATCH * prompt) / _BATCH
-    return hardware.cores / (times.prefill_s(int(prompt)) + answer * step_s)
+    engines = max(map(len, SPLITS.values()))
+    return min(hardware.cores, engines) / (times.prefill_s(int(prompt)) + answer * step_s)
 
 
 def predict(hardware: Hardware, split: str, trace: Trace) -> Seen:

@@ -281,6 +281,8 @@ def _facts(client: AsyncMPClient, config: VllmConfig, device: str, endpoint: byt
         pid=manager.processes[0].pid if manager is not None else 0,
         transfer_endpoint=endpoint,
         vocabulary=config.model_config.get_vocab_size(),
+        max_running=config.scheduler_config.max_num_seqs,
+        max_batched_tokens=config.scheduler_config.max_num_batched_tokens,
     )
 
 

@@ -71,6 +71,9 @@ class EngineFacts:
     """What the KV connector published for its peers; empty for connectors that publish nothing."""
     vocabulary: int = 0
     """The model's tokens are the numbers below this one; 0 = unknown."""
+    max_running: int = 0
+    max_batched_tokens: int = 0
+    """Most requests, and most tokens, in one step; 0 = unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,8 @@ class Engine:
         if self.ends_s == inf:
             return 0.0
         if self._planned_steps > 1:
-            return self.times.step_s(len(self.decoding), self.kv_tokens)
+            over = self.times.steps_within(now - self.began_s, self.batch, self.kv_tokens)
+            return max(self.began_s + self._steps_s(over + 1) - now, 0.0)
         return self.ends_s - now
 
     def backlog_s(self, now: float) -> float:

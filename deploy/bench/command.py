@@ -9,7 +9,6 @@ import secrets
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import uvloop
 
@@ -18,14 +17,16 @@ from baton.settings.router import SloSettings
 from deploy.bench.client import Target, shown
 from deploy.bench.endpoint import choose, connections, models, session, tried
 from deploy.bench.figures import Figures, Slo, figures, parse_slo
-from deploy.bench.load import REQUESTS_MAX, fitted, mixed, read_trace, shaped
+from deploy.bench.load import fitted, mixed, read_trace, shaped
 from deploy.bench.prompts import Prompts
 from deploy.bench.report import html, lines
 from deploy.bench.runner import Bounds, Run, Runner, Tally
+from deploy.option_types import writable
 from deploy.progress import Watched, watched
 from deploy.reach import Reach
 from simulator.traces.request import Trace
 from simulator.traces.shape import first
+from simulator.traces.steady import REQUESTS_MAX
 
 RATE, DURATION_S = 1.0, 30.0
 _WARMUP_SHARE, _WARMUP_MAX_S = 0.1, 10.0
@@ -70,8 +71,7 @@ class Plan:
 
 def run(reach: Reach, slo: SloSettings, args: argparse.Namespace) -> tuple[int, str]:
     """(exit code, what to print). Raises BatonError and StartupError for what cannot begin."""
-    if args.html is not None:
-        _writable(args.html)
+    writable(args.html)
     plan = decided(args, reach, slo)
     with watched("bench") as progress:
         plan, done = uvloop.run(_run(reach, plan, progress))
@@ -114,7 +114,8 @@ def load(args: argparse.Namespace) -> tuple[Trace, float]:
     """(the requests, the seconds over which they are due). Raises StartupError."""
     most = min(args.requests or REQUESTS_MAX, REQUESTS_MAX)
     if args.trace is not None:
-        read = read_trace(args.trace, args.format, most)
+        seed = None if args.as_recorded else args.seed
+        read = read_trace(args.trace, args.format, most, seed)
         whole = shaped(read, args.rate, None)
         # Nothing is due after its end.
         end_s = max((r.arrival_s for r in whole.requests), default=0.0)
@@ -146,15 +147,6 @@ def warmup(wanted_s: float | None, load_s: float) -> float:
             hint="Give it a shorter warm-up, or the load more time.",
         )
     return wanted_s
-
-
-def _writable(path: Path) -> None:
-    """Before the load rather than after it. Raises StartupError."""
-    try:
-        path.touch()
-    except OSError as error:
-        why = f"{path} cannot be written: {error.strerror}"
-        raise StartupError(StartupFault.SETTINGS_INVALID, why, hint="") from None
 
 
 async def _run(reach: Reach, plan: Plan, progress: Watched) -> tuple[Plan, Run]:

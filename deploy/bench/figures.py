@@ -164,7 +164,8 @@ def figures(run: Run, slo: Slo, warmup_s: float, load_s: float) -> Figures:
     asked = [o for o in counted if not (run.interrupted and o.failure == UNFINISHED)]
     done = [o for o in asked if not o.failure]
     last_s = max((o.sent_s + o.total_s for o in done), default=load_s)
-    window_s = min(load_s, run.took_s) if run.interrupted else load_s
+    # A load that is all due at once has no rate of its own.
+    window_s = min(load_s, run.took_s) if run.interrupted else load_s or run.took_s
     return Figures(
         requests=len(asked),
         completed=len(done),

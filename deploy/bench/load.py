@@ -11,16 +11,13 @@ from pathlib import Path
 
 from baton.errors import StartupError, StartupFault
 from simulator.traces.detect import read_any
-from simulator.traces.generator import AGENT, CHAT, Workload, generate
 from simulator.traces.request import Request, Trace, TraceError, blocks_of
-from simulator.traces.shape import at_load, cut_inputs
+from simulator.traces.shape import at_load, cut_inputs, spread, step_s
+from simulator.traces.steady import KINDS, REQUESTS_MAX, steady
 
-REQUESTS_MAX = 1_000_000
-_SESSIONS = {"chat": (0.0, CHAT), "agents": (1.0, AGENT)}
-_ANSWER_TOKEN_S = 0.02
-_RAMP_LIVES = 4
-"""Mean lives of a session until, near enough, as many are under way as ever will be."""
-_EXAMPLE = "Write IN:OUT[*WEIGHT][,…] in tokens, such as 512:128*3,4096:256, or chat, or agents."
+_EXAMPLE = (
+    f"Write IN:OUT[*WEIGHT][,…] in tokens, such as 512:128*3,4096:256, or {', '.join(KINDS)}."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +29,14 @@ class Size:
     weight: float = 1.0
 
 
-def read_trace(path: Path, form: str | None, most: int | None) -> Trace:
-    """A recorded load; its format is told from its first line. Raises StartupError."""
+def read_trace(path: Path, form: str | None, most: int | None, seed: int | None = 0) -> Trace:
+    """A recorded load; its format is told from its first line. Requests of one step of a coarse
+    clock are spread over it at random, unless `seed` is None. Raises StartupError."""
     try:
-        return read_any(path, form, most)
+        trace = read_any(path, form, most)
     except TraceError as error:
         raise _wrong(str(error)) from None
+    return trace if seed is None else spread(trace, step_s(trace), seed)
 
 
 def mixed(mix: str, per_second: float, seconds: float, seed: int) -> Trace:
@@ -45,8 +44,8 @@ def mixed(mix: str, per_second: float, seconds: float, seed: int) -> Trace:
     expected = per_second * seconds
     if not (per_second > 0 and seconds > 0 and expected < REQUESTS_MAX):
         raise _wrong(f"{per_second:g} requests/s for {seconds:g} s is no load that can be sent")
-    if mix in _SESSIONS:
-        return _sessions(mix, per_second, math.ceil(expected) + 1, seed)
+    if mix in KINDS:
+        return steady(mix, per_second, math.ceil(expected) + 1, seed)
     sizes, rng, fresh = parse_mix(mix), random.Random(seed), count(-1, -1)
     drawn = _poisson(rng, per_second, seconds)
     weights = [size.weight for size in sizes]
@@ -112,25 +111,6 @@ def _within(request: Request, context: int, least: int) -> Request:
 
 def _cut(request: Request, most: int) -> Request:
     return cut_inputs(Trace("", (request,)), most).requests[0]
-
-
-def _sessions(kind: str, per_second: float, requests: int, seed: int) -> Trace:
-    """A part of a load that has long begun: sessions end as often as others begin."""
-    share, manner = _SESSIONS[kind]
-    life_s = (manner.turns - 1) * (manner.gap_s.mean + manner.answer_tokens.mean * _ANSWER_TOKEN_S)
-    ramp = min(math.ceil(_RAMP_LIVES * life_s * per_second), REQUESTS_MAX - requests)
-    load = Workload(
-        requests + ramp,
-        per_second / manner.turns,
-        seed=seed,
-        agent_share=share,
-        answer_token_s=_ANSWER_TOKEN_S,
-    )
-    drawn = generate(load)
-    steady = tuple(replace(r, number=n) for n, r in enumerate(drawn.requests[ramp:]))
-    # What is left to stretch: chance, and sessions that end because they have become too long.
-    found = at_load(replace(drawn, requests=steady), per_second)
-    return replace(found, name=f"{kind} at {per_second:g}/s")
 
 
 def _poisson(rng: random.Random, per_second: float, seconds: float) -> Iterator[float]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
+from deploy.option_types import above_zero, count, from_zero
 from simulator.traces.formats import READERS
 
 EXAMPLES = """examples:
@@ -22,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     _load(parser)
     _asking(parser)
     bounds = parser.add_argument_group("bounds")
-    bounds.add_argument("--max-in-flight", type=_count, default=1024, metavar="N", help="1024")
+    bounds.add_argument("--max-in-flight", type=count, default=1024, metavar="N", help="1024")
     bounds.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="S", help="for one answer; 600"
+        "--timeout", type=above_zero, default=600.0, metavar="S", help="for one answer; 600"
     )
     found = parser.add_argument_group("results")
     promise = "promises in seconds, such as ttft=0.5,tpot=0.05,e2e=10 (default: settings slo.*)"
@@ -36,16 +36,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _load(parser: argparse.ArgumentParser) -> None:
     load = parser.add_argument_group("load")
     what = load.add_mutually_exclusive_group()
-    sizes = "prompt:answer in tokens, each with *WEIGHT; or chat, or agents (default: 512:128)"
+    sizes = "prompt:answer in tokens, each with *WEIGHT; or chat, agents, mixed (default: 512:128)"
     what.add_argument("--mix", default="512:128", metavar="IN:OUT,…", help=sizes)
     what.add_argument("--trace", type=Path, metavar="FILE", help="a recorded load, with its timing")
     load.add_argument("--format", choices=tuple(READERS), help="of the trace (default: guessed)")
     rate = "requests per second: of a mix (default: 1), or to which a trace's gaps are stretched"
-    load.add_argument("--rate", type=_seconds, metavar="R", help=rate)
-    load.add_argument("--duration", type=_seconds, metavar="S", help="of a mix: 30; else: all")
-    load.add_argument("--requests", type=_count, metavar="N", help="only the first N")
+    load.add_argument("--rate", type=above_zero, metavar="R", help=rate)
+    load.add_argument("--duration", type=above_zero, metavar="S", help="of a mix: 30; else: all")
+    load.add_argument("--requests", type=count, metavar="N", help="only the first N")
+    as_recorded = "requests of one step of a coarse clock come at once, not spread over the step"
+    load.add_argument("--as-recorded", action="store_true", help=as_recorded)
     left_out = "requests due in the first S seconds are not counted (default: a tenth, at most 10)"
-    load.add_argument("--warmup", type=_from_zero, metavar="S", help=left_out)
+    load.add_argument("--warmup", type=from_zero, metavar="S", help=left_out)
     load.add_argument("--seed", type=int, default=0, help="of lengths and arrivals")
     same = "the same salt makes the same prompts, which caches then know (default: a fresh one)"
     load.add_argument("--salt", metavar="TEXT", help=same)
@@ -60,26 +62,3 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--words", action="store_true", help="prompts of words, not of token ids")
     eos = "answers may end early: for endpoints that do not know ignore_eos"
     asking.add_argument("--no-ignore-eos", action="store_true", help=eos)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    value = _from_zero(text)
-    if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
-def _from_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (value >= 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
-    return value

@@ -11,6 +11,7 @@ from typing import Any
 
 from baton.percentile import percentile
 from deploy.ask import get_json
+from deploy.option_types import writable
 from deploy.reach import Reach
 from simulator.planning.hardware import load_hardware
 from simulator.planning.planner import PlanError
@@ -34,8 +35,8 @@ class Figures:
 
 def checked(args: argparse.Namespace, reach: Reach) -> tuple[int, str]:
     """(exit code 0, what to print). Raises BatonError, ProfileError and PlanError."""
-    if args.html is not None:
-        raise PlanError("--check has no report: --html goes with plans")
+    _refuse(args)
+    writable(args.json)
     _, page = get_json(reach, "/requests")
     _, status = get_json(reach, "/status")
     rows, workers = _list(page, "requests"), _list(status, "workers")
@@ -52,8 +53,18 @@ def checked(args: argparse.Namespace, reach: Reach) -> tuple[int, str]:
     if args.json == Path("-"):
         return 0, json.dumps(figures) + "\n"
     if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0, "\n".join(lines(rows, setup, kept, found)) + "\n"
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """Raises PlanError for options that would do nothing."""
+    options = ("html", "format", "rate", "requests", "as_recorded", "kind", "one_load")
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name)]
+    if given:
+        raise PlanError(f"--check replays what was, as it was: {given[0]} goes with plans")
+    if len(args.profile) > 1:
+        raise PlanError("--check compares with one engine: the first --profile is enough")
 
 
 def refuse_several(routers: Sequence[Mapping[str, Any]]) -> None:
@@ -68,23 +79,20 @@ def refuse_several(routers: Sequence[Mapping[str, Any]]) -> None:
 
 def trace_of(rows: Sequence[Mapping[str, Any]]) -> Trace:
     """The requests as they came. What was found in a cache then is found in the replay: those
-    blocks are shared by all; others by nobody. Raises PlanError for too few."""
+    blocks are shared by all, and what was found of a part of a block is left out of the prompt;
+    other blocks are shared by nobody. Raises PlanError for too few."""
     if len(rows) < _LEAST:
         raise PlanError(f"{len(rows)} requests in the last hour are too few to compare")
     first_s = max(row["age_s"] for row in rows)
-    requests = tuple(
-        Request(
-            n, first_s - row["age_s"], row["prompt_tokens"], row["output_tokens"], _keys(n, row)
-        )
-        for n, row in enumerate(rows)
-    )
+    requests = tuple(_request(n, first_s - row["age_s"], row) for n, row in enumerate(rows))
     return Trace("the last hour", requests)
 
 
-def _keys(number: int, row: Mapping[str, Any]) -> tuple[int, ...]:
-    shared = row["cached_tokens"] // BLOCK_TOKENS
-    own = range(shared, blocks_of(row["prompt_tokens"]))
-    return (*range(shared), *((number + 1) * 1_000_000 + i for i in own))
+def _request(number: int, at_s: float, row: Mapping[str, Any]) -> Request:
+    shared, part = divmod(row["cached_tokens"], BLOCK_TOKENS)
+    tokens = row["prompt_tokens"] - part
+    own = ((number + 1) * 1_000_000 + i for i in range(shared, blocks_of(tokens)))
+    return Request(number, at_s, tokens, row["output_tokens"], (*range(shared), *own))
 
 
 def setup_of(

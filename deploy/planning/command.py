@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from baton.errors import StartupError, StartupFault
+from deploy.option_types import writable
 from deploy.planning import report
 from deploy.planning.check import checked
-from deploy.planning.options import SYNTHETIC
 from deploy.reach import Reach
 from simulator.engine_model.fit import FitError
 from simulator.engine_model.profile import ProfileError
@@ -23,9 +23,9 @@ from simulator.planning.planner import LADDER, PlanError, Question, at, plan
 from simulator.planning.setups import Hardware
 from simulator.planning.terms import Kind
 from simulator.traces.detect import read_any
-from simulator.traces.generator import Workload, generate
 from simulator.traces.request import Trace, TraceError
-from simulator.traces.shape import at_load, chained
+from simulator.traces.shape import chained
+from simulator.traces.steady import steady
 
 _SYNTHETIC_REQUESTS = 5000
 
@@ -38,17 +38,20 @@ def run(
     try:
         if args.check:
             return checked(args, reach_of(args))
+        writable(args.html, args.json)
         question, errors = asked(args)
         with _progress() as say:
             found = plan(question, say)
     except (TraceError, ProfileError, PlanError) as error:
         raise StartupError(StartupFault.SETTINGS_INVALID, str(error)) from None
     figures = report.figures(found, errors)
-    _write(args.html, report.html(found, errors))
+    if args.html is not None:
+        args.html.write_text(report.html(found, errors), encoding="utf-8")
     code = 0 if found.best else 1
     if args.json == Path("-"):
         return code, json.dumps(figures) + "\n"
-    _write(args.json, json.dumps(figures, indent=1) + "\n")
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return code, "\n".join(report.lines(found, errors)) + "\n"
 
 
@@ -84,20 +87,7 @@ def _trace(args: argparse.Namespace) -> Trace:
             StartupFault.SETTINGS_INVALID, "--synthetic needs a load", hint="Say --rate."
         )
     count = args.requests or _SYNTHETIC_REQUESTS
-    # Enough sessions at once that turns of many overlap; the load is put right afterwards.
-    made = generate(Workload(count, args.rate / 4, agent_share=SYNTHETIC[args.synthetic]))
-    return at_load(chained(made), args.rate)
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StartupError(
-            StartupFault.SETTINGS_INVALID, f"{path}: {error.strerror or 'cannot be written'}"
-        ) from None
+    return chained(steady(args.synthetic, args.rate, count))
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
+from deploy.option_types import above_zero, count
 from simulator.planning.terms import Kind, Promises
 from simulator.traces.formats import READERS
+from simulator.traces.steady import KINDS
 
 EXAMPLES = """examples:
   baton plan --trace conversation.jsonl --slo ttft=2,tpot=0.04 --profile h200.json
@@ -16,9 +17,7 @@ EXAMPLES = """examples:
   baton plan --synthetic chat --rate 10 --slo ttft=2,tpot=0.04 --profile h200.json
 """
 _SLO = "Write it like --slo ttft=2,tpot=0.04 or ttft=2,tpot=0.04,percentile=95."
-_ENGINE = ("gpus", "kv_tokens", "max_batched_tokens", "cores")
-SYNTHETIC = {"chat": 0.0, "agents": 1.0, "mixed": 0.3}
-"""Kinds of made-up loads, and the share of their sessions that are agents'."""
+_ENGINE = ("gpus", "kv_tokens", "max_batched_tokens", "max_running", "cores", "network_gbit")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--trace", type=Path, metavar="FILE", help="a recorded load")
     live = "compare a prediction with what a running router measured in the last hour"
     what.add_argument("--check", action="store_true", help=live)
-    what.add_argument("--synthetic", choices=tuple(SYNTHETIC), help="a made-up load; needs --rate")
+    what.add_argument("--synthetic", choices=tuple(KINDS), help="a made-up load; needs --rate")
     load.add_argument("--format", choices=tuple(READERS), help="of the trace (default: guessed)")
     rate = "requests per second to which the trace's gaps are stretched (default: as recorded)"
-    load.add_argument("--rate", type=_above_zero, metavar="R", help=rate)
-    load.add_argument("--requests", type=_count, metavar="N", help="only the first N")
+    load.add_argument("--rate", type=above_zero, metavar="R", help=rate)
+    load.add_argument("--requests", type=count, metavar="N", help="only the first N")
     as_recorded = "requests of one step of a coarse clock come at once, not spread over the step"
     load.add_argument("--as-recorded", action="store_true", help=as_recorded)
     _cluster(parser)
@@ -55,10 +54,10 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
         help=profile,
     )
     most = "the most GPUs to think of (default: 64)"
-    cluster.add_argument("--gpus-max", type=_count, default=64, metavar="N", help=most)
+    cluster.add_argument("--gpus-max", type=count, default=64, metavar="N", help=most)
     kinds = "the kinds to compare (default: all)"
     cluster.add_argument("--kind", action="append", type=Kind, choices=tuple(Kind), help=kinds)
-    cluster.add_argument("--seeds", type=_count, default=3, metavar="N", help="default: 3")
+    cluster.add_argument("--seeds", type=count, default=3, metavar="N", help="default: 3")
     other = "do not ask again at other loads: no break-even, but much sooner"
     cluster.add_argument("--one-load", action="store_true", help=other)
 
@@ -96,19 +95,3 @@ def _given(text: str, known: tuple[str, ...]) -> dict[str, float]:
             raise ValueError(f"{part!r} is not NAME=VALUE with {', '.join(known)}")
         found[name.strip()] = float(value)
     return found
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value

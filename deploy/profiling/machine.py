@@ -43,16 +43,16 @@ def model_facts(settings: Settings, model: ModelFolder, facts: EngineFacts) -> d
 
 def engine_limits(settings: Settings, facts: EngineFacts) -> dict[str, int]:
     """What a planner has to know of one engine beside its times."""
-    engine = settings.engine
+    size = settings.engine.tensor_parallel_size
     limits = {
-        "gpus": engine.tensor_parallel_size,
+        "gpus": size,
         "kv_tokens": facts.kv_blocks * facts.block_size_tokens,
-        "max_running": engine.max_running_requests,
+        "max_running": facts.max_running,
+        "max_batched_tokens": facts.max_batched_tokens,
     }
-    if engine.max_batched_tokens is not None:
-        limits["max_batched_tokens"] = engine.max_batched_tokens
     if facts.device == "cpu":
-        limits["cores"] = len(os.sched_getaffinity(0))
+        taken = settings.engine.cpu_threads * size
+        limits["cores"] = max(len(os.sched_getaffinity(0)) // taken, 1)
     return limits
 
 
@@ -76,6 +76,7 @@ def identity(settings: Settings, found: Preflight, **wanted: object) -> dict[str
         "visible": process_environ().get("CUDA_VISIBLE_DEVICES"),
         "host": platform.node(),
         "cores": sorted(os.sched_getaffinity(0)),
+        "eager": settings.model.enforce_eager,
         "engine": settings.engine.model_dump(mode="json"),
         "kv_transfer": settings.kv_transfer.model_dump(mode="json"),
         **wanted,

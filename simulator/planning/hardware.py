@@ -6,7 +6,8 @@ Beside what `engine_model.profile` reads, a profile may hold an object `engine`:
     kv_tokens             tokens of KV that fit into its memory           default 820,000
     max_batched_tokens    tokens of one step                              default 16,384
     max_running           requests at once                                default 512
-    cores                 of the one machine whose engines share them     default 0: GPUs
+    cores                 engines that one machine runs side by side      default 0: GPUs
+    network_gbit          of one worker's way to others, in Gb/s          default 400
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ from typing import Any
 from simulator.engine_model.fit import FitError, fit
 from simulator.engine_model.profile import ProfileError, load_profile
 from simulator.planning.setups import Hardware
-from simulator.rules import EngineRules
+from simulator.rules import EngineRules, NetworkRules
 
-_RULES = {"kv_tokens": "kv_tokens", "max_batched_tokens": "max_batched_tokens"}
-_ALSO = {"max_num_batched_tokens": "max_batched_tokens", "max_num_seqs": "max_running"}
-_KNOWN = ("gpus", "tensor_parallel_size", "cores", *_ALSO, *_RULES, "max_running")
-_NAMES = {**_RULES, "max_running": "max_running", **_ALSO}
+_RULES = {
+    "kv_tokens": "kv_tokens",
+    "max_running": "max_running",
+    "max_num_seqs": "max_running",
+    "max_batched_tokens": "max_batched_tokens",
+    "max_num_batched_tokens": "max_batched_tokens",
+}
+"""By name in a profile: the field of EngineRules."""
+_KNOWN = (*_RULES, "gpus", "tensor_parallel_size", "cores", "network_gbit")
 
 
 def load_hardware(
@@ -34,11 +40,12 @@ def load_hardware(
     file says of `engine`. Raises ProfileError."""
     found = fit(load_profile(path))
     told = {**_told(path), **(changes or {})}
-    rules = {_NAMES[name]: value for name, value in told.items() if name in _NAMES}
-    gpus = told.get("gpus", told.get("tensor_parallel_size", 1))
+    rules = {_RULES[name]: value for name, value in told.items() if name in _RULES}
+    gpus, gbit = told.get("gpus", told.get("tensor_parallel_size", 1)), told.get("network_gbit", 0)
+    network = NetworkRules(bytes_per_s=gbit * 1e9 / 8) if gbit else NetworkRules()
     try:
         return Hardware(
-            path.stem, found.times, EngineRules(**rules), gpus, cores=told.get("cores", 0)
+            path.stem, found.times, EngineRules(**rules), gpus, network, told.get("cores", 0)
         ), found.errors
     except ValueError as error:
         raise ProfileError(f"{path}: engine: {error}") from None

@@ -7,7 +7,7 @@ promises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from simulator.planning.replay import Trial, replay
@@ -50,14 +50,16 @@ class Question:
             raise PlanError("a plan needs a profile and a kind of cluster")
         if self.seeds < 1:
             raise PlanError("a plan needs at least one seed")
-        if self.gpus_max < min(h.gpus for h in self.hardware):
-            raise PlanError(f"{self.gpus_max} GPUs are fewer than one engine takes")
+        if not self.families:
+            cores = max(h.cores for h in self.hardware)
+            room = f"{self.gpus_max} GPUs" + (f" and {cores} cores" if cores else "")
+            raise PlanError(f"{room} are fewer than one cluster of these kinds takes")
 
     @property
     def families(self) -> tuple[Family, ...]:
         """All that fit into the GPUs that are allowed."""
         each = (Family(h, k) for h in self.hardware for k in self.kinds)
-        return tuple(f for f in each if f.least * f.hardware.gpus <= self.gpus_max)
+        return tuple(f for f in each if f.least <= f.hardware.most(self.gpus_max))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The cheapest of each kind at one load; None = not within the GPUs allowed. At loads other
-    than the question's it is by the first look and one seed alone."""
+    """The cheapest of each kind at one load; a kind that is missing does not fit into the GPUs
+    allowed. At loads other than the question's it is by the first look and one seed alone."""
 
     per_s: float
-    cheapest: Mapping[Kind, Setup | None]
+    cheapest: Mapping[Kind, Setup]
 
     def gpus(self, kind: Kind) -> int | None:
         """What the cheapest costs."""
@@ -173,7 +175,7 @@ def _rank(found: Found) -> tuple[bool, int, float]:
 
 def _find(family: Family, look: Replays, replays: Replays) -> Found:
     question = replays.question
-    most = question.gpus_max // family.hardware.gpus
+    most = family.hardware.most(question.gpus_max)
     start = first_start(
         family, need_of(look.trace, family.hardware, question.promises), question.promises
     )
@@ -181,12 +183,22 @@ def _find(family: Family, look: Replays, replays: Replays) -> Found:
         guess = cheapest(family, look, most, start).setup
         start = Start(guess.workers, _along(guess, family))
     best = _surely(cheapest(family, replays, most, start), replays)
-    for _ in range(_MORE_MAX):
-        workers = best.trial.setup.workers + 1
-        if best.keeps or not best.near or workers > most:
+    return _surer(best, family, most, replays) if best.near else best
+
+
+def _surer(near: Found, family: Family, most: int, replays: Replays) -> Found:
+    """What keeps the promises in the mean: as many workers in the options beside it, else more."""
+    setup, along = near.trial.setup, _along(near.trial.setup, family)
+    options = family.options(setup.workers)
+    at = options.index(setup)
+    for option in options[max(at - 1, 0) : at + 2]:
+        if option != setup and (beside := _surely(replays(option), replays)).keeps:
+            return beside
+    best = near
+    for workers in range(setup.workers + 1, min(setup.workers + _MORE_MAX, most) + 1):
+        trial, along = walked(family.options(workers), along, replays)
+        if (best := _surely(trial, replays)).keeps:
             break
-        trial, _ = walked(family.options(workers), _along(best.trial.setup, family), replays)
-        best = _surely(trial, replays)
     return best
 
 
@@ -207,21 +219,23 @@ def _along(setup: Setup, family: Family) -> float:
 
 
 def _points(question: Question, found: Sequence[Found], say: Callable[[str], None]) -> list[Point]:
-    """The cheapest of each kind at each load, of the hardware that was best at the first; searches
-    start from the nearest load's answer."""
-    best = {f.trial.setup.kind: f for f in reversed(found)}
-    kept = {kind: f.trial.setup if f.keeps else None for kind, f in best.items()}
-    points = [Point(question.trace.per_second, {k: kept.get(k) for k in question.kinds})]
+    """The cheapest of each kind at each load; searches start from the nearest load's answer."""
+    points = [Point(question.trace.per_second, _cheapest(f.trial.setup for f in found if f.keeps))]
     up, down = [f for f in question.ladder if f > 1], [f for f in question.ladder if f < 1]
     for factors in (sorted(up), sorted(down, reverse=True)):
-        near, before = {kind: f.trial.setup for kind, f in best.items()}, 1.0
+        near, before = [f.trial.setup for f in found], 1.0
         for factor in factors:
             replays = Replays(question, _scaled(question, factor), say)
-            again = {k: _again(s, factor / before, replays) for k, s in near.items()}
-            points.append(Point(question.trace.per_second * factor, again))
-            near = {k: again[k] or s for k, s in near.items()}
+            again = [_again(setup, factor / before, replays) for setup in near]
+            points.append(Point(question.trace.per_second * factor, _cheapest(filter(None, again))))
+            near = [new or old for new, old in zip(again, near, strict=True)]
             before = factor
     return points
+
+
+def _cheapest(setups: Iterable[Setup]) -> dict[Kind, Setup]:
+    """Of each kind there is."""
+    return {s.kind: s for s in sorted(setups, key=lambda s: s.gpus, reverse=True)}
 
 
 def _scaled(question: Question, factor: float) -> Trace:
@@ -234,7 +248,7 @@ def _scaled(question: Question, factor: float) -> Trace:
 
 def _again(setup: Setup, factor: float, replays: Replays) -> Setup | None:
     family = Family(setup.hardware, setup.kind)
-    most = replays.question.gpus_max // setup.hardware.gpus
+    most = setup.hardware.most(replays.question.gpus_max)
     workers = max(round(setup.workers * factor), family.least)
     trial = cheapest(family, replays, most, Start(workers, _along(setup, family)))
     return trial.setup if trial.keeps else None

@@ -103,7 +103,8 @@ class _Watch:
         if record.request.number >= self._unscored and not self._slo.met(record):
             self._missed += 1
         if self._ended % _LOOK_EVERY == 0:
-            self.over = self._missed + self._late(record.finished_s) > self._allowed
+            # For good: what is cut off then ends without a time.
+            self.over = self.over or self._missed + self._late(record.finished_s) > self._allowed
         return self.over
 
     def _late(self, now: float) -> int:

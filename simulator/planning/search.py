@@ -1,7 +1,8 @@
 """The cheapest cluster of a family that keeps the promises, in few replays.
 
-More workers never hurt, so their number is enclosed and bisected from a first guess. Of so many
-workers the options are walked from where the last number left off, towards what lacks.
+More workers never hurt where none share cores, so their number is enclosed and bisected from a
+first guess. Of so many workers the options are walked from where the last number left off, towards
+what lacks.
 """
 
 from __future__ import annotations

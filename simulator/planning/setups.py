@@ -24,11 +24,17 @@ class Hardware:
     gpus: int = 1
     network: NetworkRules = field(default_factory=NetworkRules)
     cores: int = 0
-    """Cores of one machine that all engines share, where they have no accelerators; 0 = they do."""
+    """Of one machine, for engines without accelerators: so many compute side by side, more of them
+    share cores in turn; 0 = they have accelerators."""
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
             raise ValueError(f"{self.name}: an engine takes at least one GPU, not {self.gpus}")
+
+    def most(self, gpus: int) -> int:
+        """Engines that fit into so many GPUs, and none on a core that another one has: there a
+        worker more may do harm, and plans are searched upwards."""
+        return min(gpus // self.gpus, self.cores or gpus)
 
     def chunked(self, tokens: int) -> EngineRules:
         """Its scheduler with steps of so many tokens."""

@@ -103,4 +103,11 @@ def test_a_made_up_load_needs_a_rate(words, capsys) -> None:
     assert "--synthetic needs a load" in capsys.readouterr().err
     more = ["--rate", "2", "--requests", "80", "--one-load", "--seeds", "1"]
     assert cli.main([*made, *more]) == 0
-    assert "generated-0: 80 requests" in capsys.readouterr().out
+    assert "chat at 2/s: 80 requests" in capsys.readouterr().out
+
+
+def test_a_place_for_the_report_is_looked_for_before_the_work(words, tmp_path, capsys) -> None:
+    assert cli.main([*words, "--html", str(tmp_path / "no" / "plan.html")]) == 2
+    told = capsys.readouterr().err
+    assert "plan.html cannot be written: No such file or directory" in told
+    assert "keeps" not in told

@@ -100,3 +100,12 @@ def test_answers_of_one_token_have_no_time_between() -> None:
     rows = [row(n, tpot_s=None, ttft_s=0.1 * (n % 2)) for n in range(20)]
     found = check.measured(rows, Promises(0.05, 0.01))
     assert (found.tpot_s, found.attained) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "more", [["--rate", "2"], ["--one-load"], ["--kind", "mixed"], ["--html", "x.html"]]
+)
+def test_options_that_would_do_nothing_are_refused(more, pages, words, tmp_path, capsys) -> None:
+    more = [str(tmp_path / word) if word.endswith(".html") else word for word in more]
+    assert cli.main([*words, *more]) == 2
+    assert f"{more[0]} goes with plans" in capsys.readouterr().err

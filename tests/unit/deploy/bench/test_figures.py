@@ -100,3 +100,8 @@ def test_an_answer_in_one_chunk_has_no_tpot() -> None:
 def test_a_report_does_not_tell_a_password() -> None:
     assert shown("http://me:secret@host:8000/base") == "http://host:8000/base"
     assert shown("http://host:8000") == "http://host:8000"
+
+
+def test_a_load_that_is_due_at_once_has_the_rate_at_which_it_was_served() -> None:
+    found = figures(Run([answer(0.0)] * 10, took_s=5.0), Slo(), 0.0, 0.0)
+    assert found.offered_per_s == 2.0

@@ -172,3 +172,14 @@ def test_a_load_without_a_request(tmp_path: Path) -> None:
 def test_what_is_no_number(words: list[str]) -> None:
     with pytest.raises(SystemExit):
         arguments(*words)
+
+
+def test_requests_of_one_tick_of_a_coarse_clock_do_not_come_at_once(tmp_path: Path) -> None:
+    rows = [{**MOONCAKE, "timestamp": 3000 * (number // 5)} for number in range(20)]
+    path = lines(tmp_path / "t", *rows)
+    came = [r.arrival_s for r in read_trace(path, None, None, 1).requests]
+    assert len(set(came)) == 20
+    assert all(0 <= at_s - 3 * (n // 5) <= 3 for n, at_s in enumerate(came))
+    assert came == [r.arrival_s for r in read_trace(path, None, None, 1).requests]
+    recorded = read_trace(path, None, None, None).requests
+    assert {r.arrival_s for r in recorded} == {0.0, 3.0, 6.0, 9.0}

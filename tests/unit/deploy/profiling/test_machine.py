@@ -31,6 +31,7 @@ def test_measurements_of_other_engines_do_not_go_together(monkeypatch: pytest.Mo
     first = mine()
     assert mine() == first
     assert mine(Settings.model_validate({"kv_transfer": {"stream": "chunk"}})) != first
+    assert mine(Settings.model_validate({"model": {"enforce_eager": True}})) != first
     for name, value in (("os.sched_getaffinity", {0, 99}), ("platform.node", "other")):
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(name, lambda *_, value=value: value)
@@ -40,12 +41,14 @@ def test_measurements_of_other_engines_do_not_go_together(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_planner_is_told_what_one_engine_holds(device: str) -> None:
-    facts: Any = SimpleNamespace(kv_blocks=100, block_size_tokens=16, device=device)
-    engine = {"max_batched_tokens": 2048, "max_running_requests": 64, "tensor_parallel_size": 2}
+def test_a_planner_is_told_what_one_engine_holds(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the engine settled on them, whatever was set.
+    steps = {"max_running": 64, "max_batched_tokens": 2048}
+    facts: Any = SimpleNamespace(kv_blocks=100, block_size_tokens=16, device=device, **steps)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(9)))
+    engine = {"tensor_parallel_size": 2, "cpu_threads": 2}
     told = engine_limits(Settings.model_validate({"engine": engine}), facts)
-    assert ("cores" in told) == (device == "cpu")
-    assert told | {"cores": 1} == {
-        "gpus": 2, "kv_tokens": 1600, "max_running": 64, "max_batched_tokens": 2048, "cores": 1
-    }  # fmt: skip
-    assert "max_batched_tokens" not in engine_limits(Settings(), facts)
+    cores = {"cores": 2} if device == "cpu" else {}
+    assert told == {"gpus": 2, "kv_tokens": 1600} | steps | cores

@@ -50,3 +50,11 @@ def test_what_is_said_beside_it_goes_first(tmp_path: Path) -> None:
 def test_nonsense_is_refused(tmp_path: Path, engine: object, why: str) -> None:
     with pytest.raises(ProfileError, match=why):
         load_hardware(written(tmp_path, engine=engine))
+
+
+def test_the_network_is_told_and_not_guessed_from_one_machine(tmp_path: Path) -> None:
+    rows = [{"op": "WRITE", "block_bytes": 65536, "GBps": 1.0}]
+    hardware, _ = load_hardware(written(tmp_path, transfer=rows))
+    assert hardware.network.bytes_per_s == 50e9
+    hardware, _ = load_hardware(written(tmp_path), {"network_gbit": 100})
+    assert hardware.network.bytes_per_s == 12.5e9

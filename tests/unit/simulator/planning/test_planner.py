@@ -1,13 +1,17 @@
 """Plans for loads whose answer can be worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from simulator.planning.planner import PlanError, Point, at, plan
-from simulator.planning.setups import Setup
+from simulator.engine_model.times import EngineTimes
+from simulator.planning.planner import PlanError, Point, Question, _surely, _surer, at, plan
+from simulator.planning.replay import Lack, Trial
+from simulator.planning.setups import Family, Setup
 from simulator.planning.terms import Kind, Promises
 from simulator.planning.verdict import break_even, verdict
 from simulator.traces.request import Trace
-from tests.unit.simulator.planning.builders import ENGINE, TIMES, load, question
+from tests.unit.simulator.planning.builders import ENGINE, PROMISES, TIMES, load, question
 
 
 def test_long_answers_need_decode() -> None:
@@ -117,5 +121,62 @@ def test_questions_without_an_answer_are_refused() -> None:
         at(asked, 0.0)
     with pytest.raises(PlanError, match="all come at once"):
         question(Trace("one", load(1.0, 100, 5).requests[:1]))
-    with pytest.raises(PlanError, match="1 GPUs are fewer than one engine takes"):
+    with pytest.raises(PlanError, match="1 GPUs are fewer than one cluster of these kinds takes"):
         question(asked.trace, hardware=(type(ENGINE)("pair", TIMES, ENGINE.engine, 2),), gpus_max=1)
+    alone = replace(ENGINE, cores=1)
+    with pytest.raises(PlanError, match="12 GPUs and 1 cores are fewer than one cluster"):
+        question(asked.trace, hardware=(alone,), kinds=(Kind.DISAGGREGATED,))
+
+
+def test_engines_without_gpus_have_cores_of_their_own() -> None:
+    # Two are not enough, and a third would slow the first down.
+    heavy = load(2.0, 100, 200)
+    found = plan(question(heavy, hardware=(replace(ENGINE, cores=2),)))
+    assert found.best is None
+    assert {trial.setup.workers for trial in found.tried} <= {1, 2}
+    found = plan(question(heavy, hardware=(replace(ENGINE, cores=4),), kinds=(Kind.DISAGGREGATED,)))
+    assert found.best is not None
+    assert found.best.trial.setup.workers == 4
+
+
+def test_other_loads_may_take_another_engine() -> None:
+    slow = EngineTimes(0, 0, 0.004, 0, 0, 0.030, 0.005, 0, 0, 0, 1000)
+    pair = replace(ENGINE, name="pair", gpus=3)
+    small = replace(ENGINE, name="small", times=slow)
+    choices = {"hardware": (pair, small), "kinds": (Kind.AGGREGATED,)}
+    found = plan(question(load(4.0, 200, 20), **choices, ladder=(0.05,)))
+    assert found.best is not None
+    assert found.best.trial.setup.hardware.name == "pair"
+    assert found.points[0].cheapest[Kind.AGGREGATED].hardware.name == "small"
+
+
+class Scripted:
+    """Trials by setup, of which each seed has its own."""
+
+    def __init__(self, asked: Question, shares: dict[Setup, tuple[float, ...]]) -> None:
+        self.question = asked
+        self._shares = shares
+
+    def __call__(self, setup: Setup) -> Trial:
+        return self.whole(setup)[0]
+
+    def whole(self, setup: Setup) -> list[Trial]:
+        return [_trial(setup, share) for share in self._shares[setup]]
+
+
+def _trial(setup: Setup, share: float) -> Trial:
+    lack = Lack.NOTHING if share >= PROMISES.share else Lack.DECODE
+    kept = tuple(n < share * 100 for n in range(100))
+    return Trial(setup, share, lack, 1.0, 0.01, share, share, 1.0, 0.0, 1.0, True, kept)
+
+
+def test_a_split_that_holds_for_one_seed_gives_way_to_the_one_beside_it() -> None:
+    family = Family(ENGINE, Kind.DISAGGREGATED)
+    three, four = family.options(3), family.options(4)
+    shares = {three[0]: (0.91, 0.80), three[1]: (0.89, 0.95)} | dict.fromkeys(four, (0.99, 0.99))
+    asked = question(load(1.0, 100, 5), seeds=2)
+    near = _surely(_trial(three[0], 0.91), Scripted(asked, shares))
+    assert near.near
+    assert _surer(near, family, 4, Scripted(asked, shares)).trial.setup.workers == 4
+    shares[three[1]] = (0.92, 0.95)
+    assert _surer(near, family, 4, Scripted(asked, shares)).trial.setup == three[1]

@@ -1,10 +1,15 @@
 """One trace through one cluster: what is counted, and when it is given up."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from simulator.planning.replay import Lack, replay
+from simulator.job import End, Record
+from simulator.planning.replay import Lack, _Watch, replay, slo_of
 from simulator.planning.setups import Setup
 from simulator.planning.terms import Kind, Promises
+from simulator.traces.request import Request
 from tests.unit.simulator.planning.builders import ENGINE, PROMISES, load
 
 
@@ -43,3 +48,19 @@ def test_the_share_decides() -> None:
     assert 0.3 < attained < 1
     for share, keeps in ((attained - 0.01, True), (attained + 0.001, False)):
         assert replay(setup, busy, Promises(2.0, 0.0401, share)).keeps is keeps
+
+
+def test_a_run_that_was_given_up_stays_so() -> None:
+    # Of forty one may miss; one has by then, and one waits, whose end has no time when it is cut.
+    watch = _Watch(slo_of(PROMISES), 0, 1.0)
+    kept, missed = (Record(Request(n, 0.0, 100, 5, (n,))) for n in (0, 1))
+    kept.first_s = kept.finished_s = 1.0
+    missed.first_s = missed.finished_s = 9.0
+    waiting: Any = SimpleNamespace(record=Record(kept.request), request=kept.request)
+    watch.flights = {2: waiting}
+    assert [watch(kept) for _ in range(19)] == [False] * 19
+    kept.finished_s, kept.end = 1.0, End.FINISHED
+    missed.end = End.FINISHED
+    assert watch(missed)
+    watch.flights = {}
+    assert all(watch(kept) for _ in range(40))
