@@ -32,6 +32,7 @@ from baton.settings import Settings, process_environ
 from benchmarks import nodes
 from benchmarks.api_client import GrpcStreams, OpenAiStreams, Times, paced
 from benchmarks.api_worker import work
+from benchmarks.cpu_time import cpu_s
 from deploy.model import DEMO_NAME, resolved
 from deploy.port import hold, hold_grpc, on_port
 
@@ -124,11 +125,11 @@ class Served:
 
     def cpu_s(self) -> float:
         """Of the router and of what it has started."""
-        return sum(_cpu_s(one) for pid in self.pids for one in _family(pid))
+        return sum(cpu_s(one) for pid in self.pids for one in _family(pid))
 
     def own_s(self) -> float:
         """Of the router alone."""
-        return sum(map(_cpu_s, self.pids))
+        return sum(map(cpu_s, self.pids))
 
     async def streams(self, tokens: int) -> tuple[float, float, float]:
         """Processor time per token in microseconds, the front ends' part, and tokens per second."""
@@ -149,12 +150,6 @@ def _family(pid: int) -> list[int]:
         children = (task / "children").read_text().split()
         found += [one for child in children for one in _family(int(child))]
     return found
-
-
-def _cpu_s(pid: int) -> float:
-    # Nanoseconds per thread; the usual counters have steps of 10 ms.
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size) -> list[Served]:

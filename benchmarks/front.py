@@ -27,6 +27,7 @@ import aiohttp
 
 from baton.settings import Settings
 from benchmarks import nodes
+from benchmarks.cpu_time import cpu_s
 from benchmarks.load import stream, together
 from deploy.model import DEMO_NAME
 
@@ -43,9 +44,7 @@ class Server:
     pid: int
 
     def cpu_s(self) -> float:
-        # Nanoseconds per thread; the usual counters have steps of 10 ms.
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+        return cpu_s(self.pid)
 
 
 @dataclass(slots=True)

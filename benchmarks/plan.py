@@ -21,7 +21,7 @@ import multiprocessing.resource_tracker
 import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,36 +86,39 @@ async def measure(started: nodes.Nodes, for_s: float, repeats: int) -> tuple[lis
         world = World(started, session)
         found = fit(await world.profile(repeats))
         say(str(found))
-        hardware = engine(found.times, cores)
+        aside = world.aside
+        say(str(aside))
+        hardware = engine(found.times, cores, aside.latency_s)
         cells = []
         for split in SPLITS:
             for seed, level in enumerate(LEVELS):
-                trace = made(level * capacity(hardware), for_s, seed)
-                predicted = predict(hardware, split, trace)
+                trace = made(level * capacity(hardware, aside.request_s), for_s, seed)
+                left = replace(hardware, cores=cores - aside.cores(trace))
+                predicted = predict(left, split, trace)
                 measured = await world.load(split, trace, warming(trace))
                 cells.append(Cell(split, level, predicted, measured))
                 say(_line(cells[-1]))
     return cells, str(found)
 
 
-def engine(times: Any, cores: int) -> Hardware:
-    """The workers as they were started; the way through the front door is in their times."""
+def engine(times: Any, cores: int, latency_s: float) -> Hardware:
+    """The workers as they were started; all that is not computing is the way of the KV."""
     kv_tokens = int(KV_GIB * 2**30 / KV_BYTES_PER_TOKEN)
     return Hardware(
         "these cores",
         times,
         EngineRules(kv_tokens, CHUNK_TOKENS, 256),
-        network=NetworkRules(bytes_per_s=4e9, host_bytes_per_s=4e9, latency_s=0.0),
+        network=NetworkRules(bytes_per_s=4e9, host_bytes_per_s=4e9, latency_s=latency_s),
         cores=cores,
     )
 
 
-def capacity(hardware: Hardware) -> float:
+def capacity(hardware: Hardware, aside_s: float) -> float:
     """Requests per second that keep all cores busy that engines can have, at a small batch."""
     times, prompt, answer = hardware.times, sum(PROMPT) / 2, sum(ANSWER) / 2
     step_s = times.step_s(_BATCH, _BATCH * prompt) / _BATCH
     engines = max(map(len, SPLITS.values()))
-    return min(hardware.cores, engines) / (times.prefill_s(int(prompt)) + answer * step_s)
+    return min(hardware.cores, engines) / (times.prefill_s(int(prompt)) + answer * step_s + aside_s)
 
 
 def predict(hardware: Hardware, split: str, trace: Trace) -> Seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import aiohttp
 
 from baton.messages import Role
 from baton.settings import Settings
+from benchmarks.cpu_time import cpu_s
 from benchmarks.load import StreamTimes, stream, together
 from benchmarks.nodes import Nodes
 from deploy.model import DEMO_NAME
@@ -28,6 +30,7 @@ _LENGTHS = (64, 256, 512, 1024, 2048)
 _BATCHES = ((1, 64), (4, 64), (8, 64), (16, 64), (4, 1024), (8, 1024))
 """Requests at once, and tokens of their prompts."""
 _STEPS = 48
+_COMPUTED = 'baton_ttft_part_seconds_sum{part="prefill_compute"}'
 SPLITS: dict[str, tuple[Role, ...]] = {
     "1P2D": (Role.PREFILL, Role.DECODE, Role.DECODE),
     "2P1D": (Role.PREFILL, Role.PREFILL, Role.DECODE),
@@ -56,6 +59,28 @@ class Seen:
     requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Processor time that clients, router and workers take beside the engines."""
+
+    request_s: float
+    token_s: float
+    latency_s: float
+    """Of one request on idle cores, until its first token."""
+
+    def __str__(self) -> str:
+        request_ms, token_ms = self.request_s * 1e3, self.token_s * 1e3
+        cores = (
+            f"beside engines {request_ms:.1f} ms of a core per request, {token_ms:.2f} per token"
+        )
+        return f"{cores}; {self.latency_s * 1e3:.1f} ms to the first token"
+
+    def cores(self, trace: Trace) -> float:
+        """What that comes to under a load."""
+        tokens = sum(r.output_tokens for r in trace.requests) / len(trace.requests)
+        return trace.per_second * (self.request_s + tokens * self.token_s)
+
+
 class World:
     """Sends prompts that nobody has sent before."""
 
@@ -63,6 +88,11 @@ class World:
         self._nodes = nodes
         self._session = session
         self._chance = random.Random(7)
+        self.aside = Aside(0.0, 0.0, 0.0)
+
+    def _aside_s(self) -> float:
+        pids = [os.getpid(), self._nodes.router_pid, *(w.pid for w in self._nodes.workers)]
+        return sum(map(cpu_s, pids))
 
     async def profile(self, repeats: int) -> Profile:
         """One prefill and one decode worker, each with a core, measured through the front door.
@@ -70,7 +100,7 @@ class World:
         What router and clients take of the two cores is in it, as it is in what is predicted.
         """
         await self._group(_PAIR)
-        steps = []
+        began_s, steps = self._aside_s(), []
         for batch, prompt in _BATCHES:
             bodies = [self._body(prompt, _STEPS) for _ in range(batch)]
             # Cached first: else the last prompts are computed while the first answers run.
@@ -79,12 +109,26 @@ class World:
                 seen = await together(self._session, self._nodes.url, asked, answer)
             step_s = statistics.median(s.tpot_s for s in seen)
             steps.append(StepSample(batch, prompt + _STEPS // 2, step_s))
-        one_s = steps[0].seconds
-        prefill = []
+        many_s, one_s = self._aside_s() - began_s, steps[0].seconds
+        prefill, beside = [], list[float]()
         for tokens in _LENGTHS:
+            before = await self._computed()
             seen = [await self._ask(tokens, 1) for _ in range(repeats)]
-            prefill.append(PrefillSample(tokens, tuple(s.ttft_s - one_s for s in seen)))
+            computed_s = (await self._computed() - before) / repeats
+            prefill.append(PrefillSample(tokens, (computed_s,)))
+            beside += [s.ttft_s - computed_s - one_s for s in seen]
+        request_s = (self._aside_s() - began_s - many_s) / (repeats * len(_LENGTHS))
+        count = sum(batch for batch, _ in _BATCHES)
+        # Each was asked for twice, the first time for one token only.
+        token_s = max(many_s - 2 * count * request_s, 0.0) / (count * (_STEPS - 1))
+        self.aside = Aside(request_s, token_s, max(statistics.median(beside), 0.0))
         return Profile("these cores", KV_BYTES_PER_TOKEN, tuple(prefill), tuple(steps))
+
+    async def _computed(self) -> float:
+        """Seconds that prefill workers have computed prompts so far, as the router tells."""
+        async with self._session.get(f"{self._nodes.url}/metrics") as page:
+            lines = (await page.text()).splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(_COMPUTED)), 0.0)
 
     async def load(self, split: str, trace: Trace, unscored: int) -> Seen:
         """Sends each request when it is due, whatever has become of the others."""

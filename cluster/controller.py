@@ -125,6 +125,8 @@ class Controller:
         # Routers know the workers already: a view that knows less would end their requests.
         workers = [a for a in found if isinstance(a, Adopted)]
         if found:
+            # Whoever was taken over has served: what lacks is to be made good, not begun.
+            self._was_serving = True
             await self.scaler.restore()
         await self.crew.adopt(workers, version)
 

@@ -215,17 +215,17 @@ class RayActorFactory:
 
 
 def named_actors(namespace: str) -> list[str]:
-    """The names of the living actors in one namespace."""
+    """The names of the workers and routers that live in one namespace; others are not ours."""
     import ray
 
-    listed = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(item["name"] for item in listed if item["namespace"] == namespace)
+    every = ray.util.list_named_actors(all_namespaces=True)
+    names = (item["name"] for item in every if item["namespace"] == namespace)
+    return sorted(name for name in names if name.startswith(("worker:", "router:")))
 
 
 async def end_cluster(namespace: str) -> list[str]:
-    """Kills every actor of one cluster on the Ray that this process joined; returns their names."""
-    names = await asyncio.to_thread(named_actors, namespace)
-    for name in names:
+    """Kills every actor of one cluster on the Ray that it joined; returns their names."""
+    for name in (names := await asyncio.to_thread(named_actors, namespace)):
         actor = await asyncio.to_thread(_by_name, name, namespace)
         if actor is not None:
             await _kill(actor, name)

@@ -67,6 +67,18 @@ def draining() -> set[str]:
     return set(state.state.get_draining_nodes())
 
 
+def leaving_here() -> bool:
+    """Whether the node of this process is one of them; False where that cannot be known."""
+    import ray
+
+    if not ray.is_initialized():
+        return False
+    try:
+        return ray.get_runtime_context().get_node_id() in draining()
+    except ray.exceptions.RayError:
+        return False
+
+
 def own_address() -> str:
     """Where this machine's node is reached by the others."""
     import ray

@@ -66,12 +66,13 @@ class DirectServer:
 
     async def start(self, host: str, port: int = 0) -> int:
         """Listens; the port. Raises StartupError PORT_TAKEN."""
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = listen(self._server, address, self._credentials)
+            bound = listen(self._server, host, port, self._credentials)
         except RuntimeError as error:
             hint = "Set router.direct_port to 0, or run one worker at each address."
-            raise StartupError(StartupFault.PORT_TAKEN, f"{address} is taken", hint=hint) from error
+            raise StartupError(
+                StartupFault.PORT_TAKEN, f"{host}:{port} is taken", hint=hint
+            ) from error
         await self._server.start()
         return bound
 

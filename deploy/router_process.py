@@ -32,7 +32,7 @@ from baton.wire.credentials import dialer
 from cluster.addresses import listen_at, reached_at, spans_machines, with_port
 from cluster.metrics import ClusterCollector, Told
 from cluster.ports import RouterProgress, RouterRow, ScalingRow
-from cluster.ray_nodes import own_address
+from cluster.ray_nodes import leaving_here, own_address
 from deploy.doorway import Doorway, Farewell
 from deploy.handover import Offer, fetch
 from deploy.imports import uncollected
@@ -109,11 +109,10 @@ class RouterProcess:
 
     def progress(self) -> RouterProgress:
         self._asked_at = time.monotonic()
-        alive = self._error is None
         return RouterProgress(
             self._url,
             self._error,
-            alive,
+            self._error is None,
             # One that refuses clients cannot be made to take them again.
             self._leaving or self._withdrawn or self._refuses,
             -1 if self._view is None else self._view.version,
@@ -127,8 +126,7 @@ class RouterProcess:
         routers: Sequence[RouterRow] = (),
         scaling: ScalingRow | None = None,
     ) -> None:
-        self._routers, self._scaling = routers, scaling
-        self._told_at = time.monotonic()
+        self._routers, self._scaling, self._told_at = routers, scaling, time.monotonic()
         self._loop.call(self._set_view, view)
 
     def status(self) -> dict[str, Any]:
@@ -316,7 +314,10 @@ class RouterProcess:
     async def _leave(self) -> None:
         """The controller has a successor take over and stops this one. If nobody does, it goes."""
         # However long a successor takes to start: until it serves there is nobody else at the port.
-        while not self._withdrawn and time.monotonic() - self._asked_at < _ALONE_AFTER_S:  # noqa: ASYNC110
+        while time.monotonic() - self._asked_at < _ALONE_AFTER_S:
+            # On a node that ends clients come no more, and the successor may wait for this room.
+            if self._withdrawn or await asyncio.to_thread(leaving_here):
+                break
             await asyncio.sleep(_LOOK_EVERY_S)
         self._withdraw()
         await until(lambda: not self.clients(), self._settings.cluster.drain_timeout_s)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
+
+from baton.settings import process_environ
+
+_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
+"""By default it is compiled when an engine starts, and without CUDA's compiler no engine starts
+(vLLM issue 49497); the one in PyTorch needs none."""
 
 
 def engine_environment(
@@ -22,13 +30,20 @@ def engine_environment(
         "TOKENIZERS_PARALLELISM": "false",
     }
     if device != "cpu":
-        return common
+        given = process_environ()
+        return common if _can_compile(given) else {**common, _SAMPLER: given.get(_SAMPLER, "0")}
     ranks = [cores[i : i + cpu_threads] for i in range(0, len(cores), cpu_threads)]
     return {
         **common,
         "OMP_NUM_THREADS": str(cpu_threads),
         "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, rank)) for rank in ranks),
     }
+
+
+def _can_compile(given: Mapping[str, str]) -> bool:
+    """Whether there is CUDA's compiler, as FlashInfer looks for it."""
+    home = given.get("CUDA_HOME") or given.get("CUDA_PATH") or "/usr/local/cuda"
+    return shutil.which("nvcc") is not None or os.access(f"{home}/bin/nvcc", os.X_OK)
 
 
 def cores_for(index: int, threads: int, available: tuple[int, ...]) -> tuple[int, ...]:

@@ -172,7 +172,7 @@ class WorkerServer:
     def bind(self, host: str, port: int = 0) -> int:
         """Raises StartupError PORT_TAKEN."""
         try:
-            return listen(self._server, f"{host}:{port}", self._credentials)
+            return listen(self._server, host, port, self._credentials)
         except RuntimeError as error:
             raise StartupError(StartupFault.PORT_TAKEN, f"{host}:{port} is taken") from error
 

@@ -235,12 +235,17 @@ class Agent:
     def forget(self, peer: str) -> None:
         """Drop a peer that is gone for good."""
         known = self._peers.pop(peer, None)
-        if known is not None:
+        if known is None:
+            return
+        lane = self._lanes.pop(peer, None)
+        steps = [] if lane is None else [lane.close]
+        steps += [
+            lambda: self._agent.release_dlist_handle(known.descriptors),
+            lambda: self._agent.remove_remote_agent(known.name),
+        ]
+        for step in steps:
             try:
-                if (lane := self._lanes.pop(peer, None)) is not None:
-                    lane.close()
-                self._agent.release_dlist_handle(known.descriptors)
-                self._agent.remove_remote_agent(known.name)
+                step()
             except _ERRORS as error:
                 _log.warning("peer %s not removed: %s", peer, error)
 

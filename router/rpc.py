@@ -102,14 +102,12 @@ async def serve(
 
 
 def _listen(server: grpc.aio.Server, place: Place) -> int:
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    address = f"{host}:{place.port}"
     try:
-        return listen(server, address, place.credentials)
+        return listen(server, place.host, place.port, place.credentials)
     except RuntimeError as error:
         raise StartupError(
             StartupFault.PORT_TAKEN,
-            f"gRPC cannot listen on {address}.",
+            f"gRPC cannot listen on {place.host}:{place.port}.",
             hint="Set router.grpc_port to a free port, or router.grpc to false.",
         ) from error
 

@@ -26,7 +26,7 @@ from baton.messages import Role
 from baton.settings import Settings, load
 from cluster.ports import Placement
 from deploy import parser
-from deploy.kubernetes.pods import NODE_HEALTH
+from deploy.kubernetes.pods import FRONT_PARTS, NODE_HEALTH
 from deploy.serve import Classes, router_spec, worker_spec
 from router import access
 
@@ -237,16 +237,17 @@ def selector_problems(documents: list[Json]) -> list[str]:
 
 def file_problems(documents: list[Json], settings: Settings) -> list[str]:
     """Files in the settings that are in no volume of a pod that reads them."""
-    paths = [settings.model.path, settings.access.keys_path]
-    tls = settings.tls.model_dump()
-    paths += [value for name, value in tls.items() if name.endswith("_path")]
+    everywhere, front = [settings.model.path], [settings.access.keys_path]
+    for name, value in settings.tls.model_dump().items():
+        if name.endswith("_path"):
+            (everywhere if name.startswith("cluster_") else front).append(value)
     found = []
     for pod in _pods(of_kind(documents, "RayCluster", "RayService")):
         part = pod["metadata"]["labels"]["baton-part"]
         mounts = [m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]]
         found += [
             f"{part}: {path} is in no volume of the pod"
-            for path in filter(None, paths)
+            for path in filter(None, everywhere + (front if part in FRONT_PARTS else []))
             if part != "head" and not any(Path(path).is_relative_to(mount) for mount in mounts)
         ]
     return found

@@ -4,9 +4,8 @@ An iteration with prompt chunks is one event. Decode steps between two events ar
 their times follow from the batch and its KV (`EngineTimes.steps_s`), and an arrival cuts such a
 stretch at the end of the step that it falls into. Requests are admitted in order of arrival when
 their whole prompt fits; when answers outgrow the memory, those who joined last lose their place
-and are computed again (vLLM's preemption by recomputation).
-
-The engine never looks at other engines. What others have to know it tells its `Listener`.
+and are computed again (vLLM's preemption by recomputation). What others have to know the engine
+tells its `Listener`; it never looks at other engines.
 """
 
 from __future__ import annotations

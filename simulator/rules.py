@@ -114,8 +114,8 @@ class ClusterRules:
     """How far back the controller's measurements go."""
     workers_per_host: int = 1
     gpus_per_worker: int = 1
-    cores: int = 0
-    """Cores that engines without accelerators share in turn; 0 = nobody shares anything."""
+    cores: float = 0
+    """Cores that engines without accelerators share; 0 = nobody shares anything."""
     seed: int = 0
     """Decides which router a request comes to."""
     faults: tuple[Fault, ...] = field(default=())

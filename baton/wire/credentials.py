@@ -30,9 +30,10 @@ def worker_credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
 
 
 def listen(
-    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
 ) -> int:
     """The port that `server` listens on. Raises RuntimeError if it cannot."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if credentials is None:
         return server.add_insecure_port(address)
     return server.add_secure_port(address, credentials)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from deploy.kubernetes import pods
 from deploy.kubernetes.pods import Json, labels, meta
-from deploy.kubernetes.ray import pods_of
+from deploy.kubernetes.ray import usual
 from deploy.kubernetes.values import Values
 
 
@@ -14,6 +14,9 @@ def services(values: Values) -> list[Json]:
     """The way in; and all routers by address, for gRPC clients, which choose for themselves."""
     found = [_service(values, values.name, pods.api_ports(values))]
     found[0]["spec"]["type"] = values.network.service
+    if values.network.service != "ClusterIP":
+        # Else clients come from addresses of nodes, and policies know those of clients.
+        found[0]["spec"]["externalTrafficPolicy"] = "Local"
     if (grpc := pods.api_ports(values).get("grpc")) is not None:
         headless = _service(values, f"{values.name}-routers", {"grpc": grpc})
         headless["spec"]["clusterIP"] = "None"
@@ -52,7 +55,7 @@ def policies(values: Values) -> list[Json]:
 def budgets(values: Values) -> list[Json]:
     """One pod of each part may be away. A part of one pod has none: it could never be moved."""
     parts = {"router": values.settings.router.routers}
-    parts |= {group: pods_of(values, group)[0] for group in values.groups}
+    parts |= {group: usual(values, group) for group in values.groups}
     found = [_budget(values, part, number - 1) for part, number in parts.items() if number > 1]
     if values.ray.redis is None:
         # The whole cluster falls with it: whoever drains its node should know.

@@ -17,6 +17,8 @@ NODE_HEALTH = 52365
 RAY_METRICS = 8080
 DASHBOARD = 8265
 CONTROL_STORE = 6379
+FRONT_PARTS = frozenset({"router", "controller"})
+"""Parts that read what clients are shown, and their keys."""
 _HEAD_S = 60
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Baton puts nothing into Ray's object store; this is near the least that Ray takes."""
@@ -193,13 +195,15 @@ def _files(values: Values, part: str) -> tuple[list[Json], list[Json]]:
     secrets = values.secrets
     volumes: list[Json] = [{"name": "settings", "configMap": {"name": own.config_map(values)}}]
     mounts: list[Json] = [_mount("settings", own.FOLDER)]
-    for name, secret, path in (
-        ("keys", secrets.api_keys, own.KEYS),
-        ("tls", secrets.tls, own.TLS),
-        ("client-ca", secrets.client_ca, own.CLIENT_CA),
-        ("cluster-tls", secrets.cluster_tls, own.CLUSTER_TLS),
+    # Engines have nothing to show to clients, unless those read from them.
+    front = part in FRONT_PARTS
+    for name, secret, path, wanted in (
+        ("keys", secrets.api_keys, own.KEYS, front),
+        ("tls", secrets.tls, own.TLS, front or values.settings.router.direct),
+        ("client-ca", secrets.client_ca, own.CLIENT_CA, front or values.settings.router.direct),
+        ("cluster-tls", secrets.cluster_tls, own.CLUSTER_TLS, True),
     ):
-        if secret is not None:
+        if secret is not None and wanted:
             volumes.append({"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}})
             mounts.append(_mount(name, path))
     if values.model is not None:
@@ -270,7 +274,7 @@ def _reach_by_rdma(values: Values, spec: Json) -> None:
     assert rdma is not None
     _take(container, {rdma.resource: rdma.count, "hugepages-2Mi": rdma.huge_pages or 0})
     # Registered memory is locked. Kubernetes gives added capabilities to root only.
-    container["securityContext"] = {
+    container["securityContext"] |= {
         "runAsUser": 0,
         "runAsNonRoot": False,
         "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]},

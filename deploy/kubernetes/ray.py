@@ -29,15 +29,22 @@ def pods_of(values: Values, group: str) -> tuple[int, int]:
     """Fewest and most pods of a group of engines."""
     held, scaling = values.groups[group], values.settings.scaling
     per_pod = values.size_of(group).workers_per_pod
+    # `baton scale` may ask for as many, whoever decides otherwise.
+    most = {"prefill": scaling.prefill_max_workers, "decode": scaling.decode_max_workers}
     if scaling.mode == "auto":
         least = {"prefill": scaling.prefill_min_workers, "decode": scaling.decode_min_workers}
     else:
         least = {name: pool.workers for name, pool in held.items()}
-    # `baton scale` may ask for as many, whoever decides otherwise.
-    most = {"prefill": scaling.prefill_max_workers, "decode": scaling.decode_max_workers}
     low = max(math.ceil(least[name] / per_pod) for name in held)
     high = max(math.ceil(most[name] / per_pod) for name in held)
     return (low, max(low, high)) if values.autoscales else (low, low)
+
+
+def usual(values: Values, group: str) -> int:
+    """Pods of a group for the workers that it begins with."""
+    per_pod = values.size_of(group).workers_per_pod
+    begun = max(math.ceil(pool.workers / per_pod) for pool in values.groups[group].values())
+    return max(begun, pods_of(values, group)[0])
 
 
 def _named(values: Values, spec: Json) -> Json:

@@ -195,6 +195,15 @@ class Values(Section):
         return self
 
     @model_validator(mode="after")
+    def _somebody_makes_pods(self) -> Self:
+        if self.settings.scaling.mode == "auto" and not self.autoscales:
+            raise ValueError(
+                "settings.scaling.mode is auto and ray.autoscaler off: nobody would make the pods "
+                "that Baton asks for; allowed: another mode, or an autoscaler"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pods_hold_their_workers(self) -> Self:
         for group, held in self.groups.items():
             size = self.size_of(group)
@@ -212,6 +221,11 @@ class Values(Section):
             raise ValueError(
                 "rdma.host_network is true: engines come from addresses of machines; "
                 "network.node_cidrs has to name those, or network.policies be false"
+            )
+        if self.settings.router.direct:
+            raise ValueError(
+                "settings.router.direct is true, and network.policies let clients reach routers "
+                "only; allowed: false, or network.policies false"
             )
         if network.service != "ClusterIP" and not network.client_cidrs:
             raise ValueError(

@@ -23,18 +23,18 @@ class Hardware:
     engine: EngineRules = field(default_factory=EngineRules)
     gpus: int = 1
     network: NetworkRules = field(default_factory=NetworkRules)
-    cores: int = 0
+    cores: float = 0
     """Of one machine, for engines without accelerators: so many compute side by side, more of them
-    share cores in turn; 0 = they have accelerators."""
+    share; 0 = they have accelerators."""
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
             raise ValueError(f"{self.name}: an engine takes at least one GPU, not {self.gpus}")
 
     def most(self, gpus: int) -> int:
-        """Engines that fit into so many GPUs, and none on a core that another one has: there a
-        worker more may do harm, and plans are searched upwards."""
-        return min(gpus // self.gpus, self.cores or gpus)
+        """Engines that fit into so many GPUs, and onto cores of their own: where they share, one
+        more may do harm, and plans are searched upwards."""
+        return min(gpus // self.gpus, int(self.cores) or gpus)
 
     def chunked(self, tokens: int) -> EngineRules:
         """Its scheduler with steps of so many tokens."""

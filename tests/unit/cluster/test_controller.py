@@ -117,6 +117,18 @@ async def test_adopted_workers_are_kept_and_surplus_ones_stopped(world: World) -
     assert "prefill-0 start" not in world.factory.book
 
 
+async def test_a_cluster_that_was_taken_over_is_not_starting(world: World) -> None:
+    """It serves, with one worker of two."""
+    kept = Placement("prefill-0", Role.PREFILL, 3, 0)
+    world.factory.left.append(Adopted(kept, await world.factory.worker(kept)))
+    run = asyncio.ensure_future(world.controller.run())
+    await world.up.wait()
+    world.controller.ask_to_stop()
+    await run
+    assert "starting" not in {status.phase for status in world.shown}
+    assert "degraded" in {status.phase for status in world.shown}
+
+
 async def test_it_stops_in_order_and_leaves_nothing(world: World) -> None:
     run = asyncio.ensure_future(world.controller.run())
     await world.up.wait()

@@ -15,7 +15,7 @@ from baton.messages import Role
 from cluster import ray_actors
 from cluster.ports import Placement
 from cluster.processes import Process
-from cluster.ray_actors import RayActorFactory, Whereabouts
+from cluster.ray_actors import RayActorFactory, Whereabouts, named_actors
 from cluster.specs import ActorSpec
 
 P0 = Placement(WorkerId("prefill-0"), Role.PREFILL, 1, 0)
@@ -63,3 +63,13 @@ async def test_the_processes_of_a_machine_that_is_back_are_ended_there(
     monkeypatch.setattr(ray_actors, "_answer", answer)
     assert await ray_actors._end_there(Whereabouts(engine, "host", "gone"), "w", (engine,))
     assert asked == [("back", "host", (engine,))]
+
+
+def test_actors_of_others_in_the_namespace_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    names = ["worker:decode-0:1:0", "SERVE_CONTROLLER_ACTOR", "router:router-0:2", "workers"]
+    listed = [{"name": name, "namespace": "serve"} for name in names]
+    listed.append({"name": "router:router-9:1", "namespace": "other"})
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda *, all_namespaces: listed)
+    assert named_actors("serve") == ["router:router-0:2", "worker:decode-0:1:0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,3 +96,21 @@ def test_a_machine_that_ray_gave_up_is_found_under_its_fresh_id(
     assert ray_nodes.node_now("gone") == "back"
     assert ray_nodes.node_now("there") == "there"
     assert ray_nodes.node_now("unheard of") == "unheard of"
+
+
+def test_without_ray_no_node_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    assert not ray_nodes.leaving_here()
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    here = SimpleNamespace(get_node_id=lambda: "here")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
+    for ending, found in (({"there"}, False), ({"there", "here"}, True)):
+        monkeypatch.setattr(ray_nodes, "draining", lambda ending=ending: ending)
+        assert ray_nodes.leaving_here() is found
+
+    def lost() -> set[str]:
+        raise ray.exceptions.RaySystemError("the control store is away")
+
+    monkeypatch.setattr(ray_nodes, "draining", lost)
+    assert not ray_nodes.leaving_here()

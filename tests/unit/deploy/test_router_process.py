@@ -67,6 +67,21 @@ def test_told_to_leave_and_left_alone_it_withdraws_and_ends(
     assert (door.closed, process.clients()) == (1, 0)
 
 
+def test_on_a_node_that_ends_it_does_not_wait_for_a_successor(
+    process: RouterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its successor may wait for the room that this one has."""
+    ended = threading.Event()
+    monkeypatch.setattr(router_process, "_STOPPED_WITHIN_S", 0.01)
+    monkeypatch.setattr(router_process, "leaving_here", lambda: True)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    process._url = "http://127.0.0.1:1"
+    process._doorway = door = Door()
+    assert process.leave()
+    assert ended.wait(5)
+    assert door.closed == 1
+
+
 def test_while_the_controller_asks_it_serves_until_somebody_follows(
     process: RouterProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

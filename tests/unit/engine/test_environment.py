@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +27,24 @@ def test_each_rank_of_a_cpu_engine_has_its_cores() -> None:
 def test_a_gpu_engine_is_bound_to_none() -> None:
     env = engine_environment("cuda", 2, (4, 5), "h")
     assert not any("OMP" in name for name in env)
+
+
+def test_where_kernels_cannot_be_compiled_none_has_to_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "VLLM_USE_FLASHINFER_SAMPLER"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.delenv(name, raising=False)
+    assert engine_environment("cuda", 1, (0,), "h")[name] == "0"
+    assert name not in engine_environment("cpu", 1, (0,), "h")
+    monkeypatch.setenv(name, "1")
+    assert engine_environment("cuda", 1, (0,), "h")[name] == "1"
+    monkeypatch.delenv(name)
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.touch(0o755)
+    assert name not in engine_environment("cuda", 1, (0,), "h")
 
 
 def test_nothing_is_looked_up_or_reported_outside() -> None:

@@ -1,10 +1,10 @@
-"""Engines that share a core."""
+"""Engines that share cores."""
 
 from simulator.plain_routers import InTurn
 from tests.unit.simulator.builders import Solo, Watching, approx, request, trace, world
 
 
-def test_who_is_alone_on_a_core_is_as_fast_as_ever() -> None:
+def test_where_cores_are_free_nobody_is_slower() -> None:
     one = trace(request(0, 0.0, 1000, 11))
     apart = Watching(world()).run(one).records[0]
     shared = Watching(world(cores=2)).run(one).records[0]
@@ -21,13 +21,20 @@ def test_two_on_one_core_take_twice_as_long() -> None:
     assert 1.48 < first.finished_s - first.first_s < 1.53
 
 
-def test_other_cores_are_not_slowed() -> None:
+def test_as_many_as_there_are_cores_are_not_slowed() -> None:
     rules = world(prefill=2, decode=1, cores=3)
     both = trace(request(0, 0.0, 1000, 11), request(1, 0.0, 1000, 11))
     assert [r.computed_s for r in Watching(rules, lambda _: InTurn()).run(both).records] == [
         approx(1.0),
         approx(1.0),
     ]
+
+
+def test_three_on_two_cores_take_half_as_long_again() -> None:
+    rules = world(prefill=3, decode=1, cores=2)
+    three = trace(*(request(n, 0.0, 1000, 2) for n in range(3)))
+    records = Watching(rules, lambda _: InTurn()).run(three).records
+    assert [r.computed_s for r in records] == [approx(1.5)] * 3
 
 
 def test_crowded_engines_serve_everything() -> None:

@@ -281,6 +281,7 @@ def test_engines_with_rdma_may_lock_memory() -> None:
     assert spec["hostNetwork"]
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["resources"]["limits"]["rdma/hca"] == "1"
     assert "hostNetwork" not in part(documents, "router")
 

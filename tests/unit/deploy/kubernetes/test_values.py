@@ -83,6 +83,18 @@ def test_a_way_in_from_outside_that_admits_nobody_is_refused(kind: str) -> None:
         assert choose("laptop", None, [outside, more]).network.service == kind
 
 
+def test_scaling_without_pods_is_refused() -> None:
+    off = "ray.autoscaler=off"
+    assert "nobody would make the pods" in refused(off, profile="multi-node")
+    assert choose("multi-node", None, [off, "settings.scaling.mode=manual"]).kind == "RayCluster"
+
+
+def test_direct_streams_that_policies_would_stop_are_refused() -> None:
+    direct = "settings.router.direct=true"
+    assert "settings.router.direct" in refused(direct)
+    assert choose("laptop", None, [direct, "network.policies=false"]).settings.router.direct
+
+
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     for text in ("[1]", "a: {"):
         (tmp_path / "values.yaml").write_text(text)
