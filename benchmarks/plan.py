@@ -46,7 +46,7 @@ from deploy.planning import report
 from simulator.engine_model.fit import fit
 from simulator.planning.hardware import load_hardware
 from simulator.planning.planner import Question, plan
-from simulator.planning.replay import replay, warming
+from simulator.planning.replay import cluster_of, replay, warming
 from simulator.planning.setups import Hardware, Setup
 from simulator.planning.terms import Kind, Promises
 from simulator.rules import EngineRules, NetworkRules
@@ -60,6 +60,7 @@ QUICK_S, FULL_S = 5.0, 90.0
 WITHIN = 0.2
 _APART = 0.1
 _BATCH = 4
+_LOAD_MAX = 0.9
 _FAVOUR = "-18"
 _ANY = Promises(60.0, 60.0)
 
@@ -94,7 +95,7 @@ async def measure(started: nodes.Nodes, for_s: float, repeats: int) -> tuple[lis
             for seed, level in enumerate(LEVELS):
                 trace = made(level * capacity(hardware, aside.request_s), for_s, seed)
                 left = replace(hardware, cores=cores - aside.cores(trace))
-                predicted = predict(left, split, trace)
+                predicted = predict(waiting(left, split, trace, cores), split, trace)
                 measured = await world.load(split, trace, warming(trace))
                 cells.append(Cell(split, level, predicted, measured))
                 say(_line(cells[-1]))
@@ -123,11 +124,26 @@ def capacity(hardware: Hardware, aside_s: float) -> float:
 
 def predict(hardware: Hardware, split: str, trace: Trace) -> Seen:
     """What the planner expects."""
+    trial = replay(_setup(hardware, split), trace, _ANY, give_up=False)
+    return Seen(trial.ttft_s, trial.tpot_s, len(trace.requests))
+
+
+def waiting(hardware: Hardware, split: str, trace: Trace, cores: int) -> Hardware:
+    """The way of a request waits for cores, too: the busier they are, the longer it takes, in the
+    mean as in a queue that is served in turns (1 / (1 - load))."""
+    cluster = cluster_of(_setup(hardware, split), _ANY)
+    cluster.run(trace)
+    assert cluster.fleet.cores is not None
+    engines = cluster.fleet.cores.taken_s / trace.seconds
+    load = min((engines + cores - hardware.cores) / cores, _LOAD_MAX)
+    network = replace(hardware.network, latency_s=hardware.network.latency_s / (1 - load))
+    return replace(hardware, network=network)
+
+
+def _setup(hardware: Hardware, split: str) -> Setup:
     roles = SPLITS[split]
     prefill = sum(role.value == "prefill" for role in roles)
-    setup = Setup(hardware, Kind.DISAGGREGATED, prefill, len(roles) - prefill)
-    trial = replay(setup, trace, _ANY, give_up=False)
-    return Seen(trial.ttft_s, trial.tpot_s, len(trace.requests))
+    return Setup(hardware, Kind.DISAGGREGATED, prefill, len(roles) - prefill)
 
 
 def ranked(cells: Sequence[Cell]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _LENGTHS = (64, 256, 512, 1024, 2048)
 _BATCHES = ((1, 64), (4, 64), (8, 64), (16, 64), (4, 1024), (8, 1024))
 """Requests at once, and tokens of their prompts."""
 _STEPS = 48
+_IDLE_S = 1.0
 _COMPUTED = 'baton_ttft_part_seconds_sum{part="prefill_compute"}'
 SPLITS: dict[str, tuple[Role, ...]] = {
     "1P2D": (Role.PREFILL, Role.DECODE, Role.DECODE),
@@ -63,6 +65,8 @@ class Seen:
 class Aside:
     """Processor time that clients, router and workers take beside the engines."""
 
+    idle_cores: float
+    """What they take while nobody asks."""
     request_s: float
     token_s: float
     latency_s: float
@@ -71,14 +75,14 @@ class Aside:
     def __str__(self) -> str:
         request_ms, token_ms = self.request_s * 1e3, self.token_s * 1e3
         cores = (
-            f"beside engines {request_ms:.1f} ms of a core per request, {token_ms:.2f} per token"
+            f"{self.idle_cores:.2f} cores, {request_ms:.1f} ms a request, {token_ms:.2f} a token"
         )
-        return f"{cores}; {self.latency_s * 1e3:.1f} ms to the first token"
+        return f"beside engines: {cores}; {self.latency_s * 1e3:.1f} ms to the first token"
 
     def cores(self, trace: Trace) -> float:
         """What that comes to under a load."""
         tokens = sum(r.output_tokens for r in trace.requests) / len(trace.requests)
-        return trace.per_second * (self.request_s + tokens * self.token_s)
+        return self.idle_cores + trace.per_second * (self.request_s + tokens * self.token_s)
 
 
 class World:
@@ -88,19 +92,20 @@ class World:
         self._nodes = nodes
         self._session = session
         self._chance = random.Random(7)
-        self.aside = Aside(0.0, 0.0, 0.0)
+        self.aside = Aside(0.0, 0.0, 0.0, 0.0)
 
     def _aside_s(self) -> float:
         pids = [os.getpid(), self._nodes.router_pid, *(w.pid for w in self._nodes.workers)]
         return sum(map(cpu_s, pids))
 
     async def profile(self, repeats: int) -> Profile:
-        """One prefill and one decode worker, each with a core, measured through the front door.
-
-        What router and clients take of the two cores is in it, as it is in what is predicted.
-        """
+        """One prefill and one decode worker, measured through the front door while no more engines
+        than one compute; `aside` is known afterwards."""
         await self._group(_PAIR)
-        began_s, steps = self._aside_s(), []
+        before_s = self._aside_s()
+        await asyncio.sleep(_IDLE_S)
+        idle = (self._aside_s() - before_s) / _IDLE_S
+        began, steps = self._clock(idle), []
         for batch, prompt in _BATCHES:
             bodies = [self._body(prompt, _STEPS) for _ in range(batch)]
             # Cached first: else the last prompts are computed while the first answers run.
@@ -109,7 +114,7 @@ class World:
                 seen = await together(self._session, self._nodes.url, asked, answer)
             step_s = statistics.median(s.tpot_s for s in seen)
             steps.append(StepSample(batch, prompt + _STEPS // 2, step_s))
-        many_s, one_s = self._aside_s() - began_s, steps[0].seconds
+        many_s, one_s = self._clock(idle) - began, steps[0].seconds
         prefill, beside = [], list[float]()
         for tokens in _LENGTHS:
             before = await self._computed()
@@ -117,12 +122,16 @@ class World:
             computed_s = (await self._computed() - before) / repeats
             prefill.append(PrefillSample(tokens, (computed_s,)))
             beside += [s.ttft_s - computed_s - one_s for s in seen]
-        request_s = (self._aside_s() - began_s - many_s) / (repeats * len(_LENGTHS))
+        request_s = max(self._clock(idle) - began - many_s, 0.0) / (repeats * len(_LENGTHS))
         count = sum(batch for batch, _ in _BATCHES)
         # Each was asked for twice, the first time for one token only.
         token_s = max(many_s - 2 * count * request_s, 0.0) / (count * (_STEPS - 1))
-        self.aside = Aside(request_s, token_s, max(statistics.median(beside), 0.0))
+        self.aside = Aside(idle, request_s, token_s, max(statistics.median(beside), 0.0))
         return Profile("these cores", KV_BYTES_PER_TOKEN, tuple(prefill), tuple(steps))
+
+    def _clock(self, idle: float) -> float:
+        """Processor time beside engines, without what is taken anyway."""
+        return self._aside_s() - idle * time.perf_counter()
 
     async def _computed(self) -> float:
         """Seconds that prefill workers have computed prompts so far, as the router tells."""

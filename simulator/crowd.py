@@ -31,6 +31,11 @@ class Cores:
         engine.join_cores(self)
         self.engines.append((engine, worker))
 
+    @property
+    def taken_s(self) -> float:
+        """Seconds of one core that all have taken."""
+        return sum(engine.core_s for engine, _ in self.engines)
+
     def slowness(self, engine: CrowdedEngine) -> float:
         """How many times longer this engine takes while it computes."""
         return max((len(self.busy | {id(engine)})) / self.count, 1.0)
@@ -53,26 +58,39 @@ class CrowdedEngine(Engine):
         self._cores = cores
         self._by_slowness = {1.0: self.times}
         self._slowness = 1.0
+        self._paced_at_s = 0.0
+        self.core_s = 0.0
+        """Seconds of one core that it has taken."""
+
+    def wake(self, now: float) -> None:
+        self._count(now)
+        super().wake(now)
 
     def crowd(self, now: float) -> bool:
         """The number of busy engines has changed in the middle of something; whether it matters."""
-        before, self._slowness = self._slowness, self._cores.slowness(self)
-        if before == self._slowness:
+        slowness = self._cores.slowness(self)
+        if slowness == self._slowness:
             return False
         if self._planned_steps > 1:
             # The step that runs keeps the pace at which it was begun.
-            self._slowness = before
             self.nudge(now)
             return True
+        self._count(now)
         over_s = self.ends_s
-        self.ends_s = now + (over_s - now) * self._slowness / before
+        self.ends_s = now + (over_s - now) * slowness / self._slowness
+        self._slowness = slowness
         self.version += 1
         for job in self.decoding:
             if job.record.first_s == over_s:
                 job.record.first_s = self.ends_s
         return True
 
+    def _count(self, now: float) -> None:
+        self.core_s += (now - self._paced_at_s) / self._slowness
+        self._paced_at_s = now
+
     def _plan(self, now: float) -> None:
+        self._paced_at_s = now
         self._slowness = slowness = self._cores.slowness(self)
         if slowness not in self._by_slowness:
             self._by_slowness[slowness] = self._by_slowness[1.0].slowed(slowness)

@@ -104,7 +104,7 @@ class Fleet:
     ) -> None:
         """`stirred` hears of workers whose engines have other plans because of a neighbour."""
         self._rules = rules
-        self._cores = Cores(rules.cores, stirred) if rules.cores else None
+        self.cores = Cores(rules.cores, stirred) if rules.cores else None
         self._listener = listener
         self.workers: dict[WorkerId, Worker] = {}
         self.version = 0
@@ -114,12 +114,12 @@ class Fleet:
         """A new worker that is not ready yet."""
         index = len(self.workers)
         rules = self._rules
-        make = CrowdedEngine if self._cores else Engine
+        make = CrowdedEngine if self.cores else Engine
         engine = make(rules.times, rules.engine_of(role), self._listener)
         host = f"host-{index // self._rules.workers_per_host}"
         worker = Worker(WorkerId(f"worker-{index}"), role, host, engine, now)
-        if self._cores and isinstance(engine, CrowdedEngine):
-            self._cores.seat(engine, worker)
+        if self.cores and isinstance(engine, CrowdedEngine):
+            self.cores.seat(engine, worker)
         self.workers[worker.worker_id] = worker
         return worker
 

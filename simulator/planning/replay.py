@@ -68,11 +68,21 @@ def replay(
     unscored = warming(trace)
     allowed = (1 - promises.share) * (len(trace.requests) - unscored)
     watch = _Watch(slo_of(promises), unscored, allowed if give_up else math.inf)
-    rules = _rules(setup, seed)
-    cluster = Cluster(rules, _router(setup, rules, promises, seed), until=watch)
+    cluster = cluster_of(setup, promises, seed, watch)
     watch.flights = cluster.flights
     records = cluster.run(trace).records[unscored:]
     return _trial(setup, records, promises, watch)
+
+
+def cluster_of(
+    setup: Setup,
+    promises: Promises,
+    seed: int = 0,
+    until: Callable[[Record], bool] | None = None,
+) -> Cluster:
+    """What is run; `until` hears of each request that ends, and True from it ends the run."""
+    rules = _rules(setup, seed)
+    return Cluster(rules, _router(setup, rules, promises, seed), until=until)
 
 
 def warming(trace: Trace) -> int:

@@ -37,6 +37,14 @@ def test_three_on_two_cores_take_half_as_long_again() -> None:
     assert [r.computed_s for r in records] == [approx(1.5)] * 3
 
 
+def test_what_cores_have_given_is_counted_once() -> None:
+    watched = Watching(world(prefill=3, decode=1, cores=2), lambda _: InTurn())
+    watched.run(trace(*(request(n, 0.0, 1000, 1) for n in range(3))))
+    assert watched.cluster.fleet.cores is not None
+    # 1 ms per token of each prompt, whoever else computes.
+    assert 2.9 < watched.cluster.fleet.cores.taken_s < 3.2
+
+
 def test_crowded_engines_serve_everything() -> None:
     rules = world(prefill=0, decode=3, cores=2)
     rows = [request(n, 0.13 * n, 200, 30) for n in range(40)]
