@@ -89,10 +89,11 @@ class RayRuntime:
         """Whether this process started this Ray, and ends it."""
         return self._folder is not None
 
-    def shutdown(self, keep_logs_in: Path | None = None) -> None:
+    def shutdown(self, keep_logs_in: Path | None = None) -> bool:
         """Leaves Ray; ends it, with every process and file of it, if it is ours.
 
-        `keep_logs_in` gets the logs of the actors. May be called again.
+        `keep_logs_in` gets the logs of the actors, in place of older ones; whether there are any.
+        May be called again.
         """
         import ray
 
@@ -100,13 +101,13 @@ class RayRuntime:
         shared = shared_memory.used_by(process.pid for process in mine)
         ray.shutdown()
         if self._folder is None or self._guard is None:
-            return
+            return False
         _end(mine)
         shared_memory.remove_unused(shared | shared_memory.semaphores_since(self._since))
-        if keep_logs_in is not None:
-            _keep_logs(self._folder, keep_logs_in)
+        kept = keep_logs_in is not None and _keep_logs(self._folder, keep_logs_in)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._guard.dismiss()
+        return kept
 
     def watch(self) -> None:
         """Has the processes of this Ray ended by a guard, should this process be killed."""
@@ -304,12 +305,20 @@ def _end(processes: list[Process]) -> None:
         _log.warning("had to kill process %d, which outlived Ray", process.pid)
 
 
-def _keep_logs(folder: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for pattern in ("worker-*.out", "worker-*.err"):
-        for log in folder.glob(f"session_2*/logs/{pattern}"):
-            if log.stat().st_size:
-                shutil.copy(log, target)
+def _keep_logs(folder: Path, target: Path) -> bool:
+    found = folder.glob("session_2*/logs/worker-*.[eo][ru][rt]")
+    logs = [log for log in found if log.stat().st_size]
+    if not logs:
+        return False
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        target.mkdir(parents=True)
+        for log in logs:
+            shutil.copy(log, target)
+    except OSError as error:
+        _log.warning("logs are not kept: %s", error)
+        return False
+    return True
 
 
 def _unavailable(message: str) -> StartupError:

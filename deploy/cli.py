@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> int:
     match error:
         case StartupError():
-            _print(error.message, error.details, error.hint)
+            _print(f"{error.message} [{error.fault.value}]", error.details, error.hint)
             return 2 if error.fault is StartupFault.SETTINGS_INVALID else 1
         case BatonError():
             _print(error.message, (), _HINTS.get(error.reason, ""))

@@ -94,11 +94,11 @@ class Record:
         run_dir.write(state)
 
     def update(self, phase: str, url: str | None) -> None:
-        """Writes what has changed."""
+        """Writes what has changed. Raises OSError; the next call tries again."""
         changed = replace(self._state, phase=phase, url=url)
         if changed != self._state:
-            self._state = changed
             self._run_dir.write(changed)
+            self._state = changed
 
     def close(self) -> None:
         """Removes the file."""

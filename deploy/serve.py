@@ -7,10 +7,9 @@ second kills; either way no process, no shared memory and no state file stays be
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +41,10 @@ from deploy.orders import LOOK_EVERY_S, Orders
 from deploy.port import grpc_line, hold, hold_grpc, on_port
 from deploy.rundir import Record, RunDir, RunState, run_dir, this_process
 from deploy.scale import obey as obey_scale
+from deploy.stopping import Stop, interruptible, on_signals, uninterrupted
 from deploy.table import Screen
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _with_ray(launch: Launch) -> int:
     runtime: RayRuntime | None = None
     failed = True
     try:
-        with _interruptible():
+        with interruptible():
             runtime = start_or_join(_ray_options(launch))
         check_reach(settings.cluster.bind_host)
         check_accelerators(
@@ -173,13 +173,11 @@ def _with_ray(launch: Launch) -> int:
         code = asyncio.run(_run(launch, runtime, record))
         failed = code != 0
     finally:
-        with _uninterrupted():
+        with uninterrupted():
             logs = launch.home.logs(settings.cluster.name) if failed else None
-            if runtime is not None:
-                runtime.shutdown(keep_logs_in=logs)
-            remove_leftovers(launch.home.path)
-            if logs is not None and logs.exists():
+            if runtime is not None and runtime.shutdown(keep_logs_in=logs):
                 launch.screen.say(f"logs of the processes: {logs}")
+            remove_leftovers(launch.home.path)
             if record is not None:
                 record.close()
     return code
@@ -194,11 +192,11 @@ async def _run(launch: Launch, runtime: RayRuntime, record: Record) -> int:
         running = tasks.spawn(_quietly(controller), "run the cluster")
         orders = Orders(launch.home.orders(launch.settings.cluster.name))
         tasks.spawn(_obey(controller, orders), "orders", eternal=True)
-        _on_signals(_Signals(controller, running, launch.screen).arrived)
+        on_signals(Stop(controller.ask_to_stop, running.cancel, launch.screen.say).arrived)
         with launch.screen:
             await asyncio.wait((running,))
-        orders.close()
         await controller.kill()
+        orders.close()
     if running.cancelled():
         launch.screen.say("killed")
         return 1
@@ -228,26 +226,11 @@ async def _obey(controller: Controller, orders: Orders) -> None:
         raise BatonError(Reason.UNSUPPORTED, f"nobody knows how to {order.get('do')!r}")
 
     while True:
-        orders.take(obey)
+        try:
+            orders.take(obey)
+        except OSError as error:
+            _log.warning("an order could not be taken: %s", error)
         await asyncio.sleep(LOOK_EVERY_S)
-
-
-class _Signals:
-    """The first signal stops gently, the second at once."""
-
-    def __init__(self, controller: Controller, running: asyncio.Task[Any], screen: Screen) -> None:
-        self._controller = controller
-        self._running = running
-        self._screen = screen
-        self._asked = False
-
-    def arrived(self) -> None:
-        if self._asked:
-            self._running.cancel()
-            return
-        self._asked = True
-        self._screen.say("stopping: running requests may finish; once more to stop at once")
-        self._controller.ask_to_stop()
 
 
 class _Watcher:
@@ -260,7 +243,11 @@ class _Watcher:
 
     def show(self, status: ClusterStatus) -> None:
         self._launch.screen.show(status)
-        self._record.update(status.phase, status.url)
+        try:
+            self._record.update(status.phase, status.url)
+        except OSError as error:
+            # A full disk; the state is written with the next change.
+            _log.warning("the state file is not up to date: %s", error)
         if status.phase == "serving" and not self._announced:
             self._announced = True
             took_s = time.monotonic() - self._launch.began_s
@@ -319,32 +306,3 @@ def _state(launch: Launch, runtime: RayRuntime) -> RunState:
         ray_owned=runtime.owned,
         model=launch.classes.model,
     )
-
-
-def _on_signals(arrived: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, arrived)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Until the event loop takes over, each of the signals is a KeyboardInterrupt."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    for number in _SIGNALS:
-        signal.signal(number, interrupt)
-    yield
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """The last clean-up is short and bounded; nobody may cut it off half way."""
-    old = [(number, signal.signal(number, signal.SIG_IGN)) for number in _SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in old:
-            signal.signal(number, handler)

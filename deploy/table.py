@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,22 +28,32 @@ _COLUMNS = ("worker", "role", "state", "phase", "pid", "address", "restarts")
 _Cells = tuple[str, ...]
 
 
+class _Console(Console):
+    """Of a command that goes on when nobody reads what it prints."""
+
+    def on_broken_pipe(self) -> None:
+        """Instead of leaving."""
+        self.quiet = True
+
+
 class Screen:
     """Shows each status it is given. A context, because a terminal has to be put back in order."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = Console() if console is None else console
+        self._console = _Console() if console is None else console
         self._live: Live | None = None
         self._lines: dict[str, str] = {}
 
     def say(self, line: str) -> None:
         """One line for people, above the table."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with self._perhaps_unread():
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, status: ClusterStatus) -> None:
         """Replaces the table, or prints what is new in it."""
         if self._live is not None:
-            self._live.update(render(cells(status)), refresh=True)
+            with self._perhaps_unread():
+                self._live.update(render(cells(status)), refresh=True)
             return
         for row in cells(status):
             self._print_if_new(row)
@@ -60,12 +71,24 @@ class Screen:
         traceback: TracebackType | None,
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with self._perhaps_unread():
+                self._live.stop()
             self._live = None
+
+    @contextmanager
+    def _perhaps_unread(self) -> Iterator[None]:
+        """The terminal may be gone: no reason for what is shown there to end."""
+        try:
+            yield
+        except OSError:
+            self._console.quiet = True
 
     def _print_if_new(self, row: _Cells) -> None:
         name, _, state, phase, pid, address, restarts = row
-        words = " ".join(word for word in (state, phase, address) if word)
+        if state == "gone" and not phase and name not in self._lines:
+            return  # It has not begun.
+        told = phase if phase.startswith(state) else f"{state} {phase}".rstrip()
+        words = f"{told} {address}".rstrip()
         line = f"{name}: {words}{f', pid {pid}' if pid else ''}"
         line += f", restarts {restarts}" if restarts != "0" else ""
         # Percentages are for those who watch; a log wants each phase once.
@@ -112,8 +135,10 @@ def render(rows: list[_Cells]) -> Table:
 
 
 def _quarantined(worker: Mapping[str, Any]) -> str:
-    blocks = (worker.get("transfer") or {}).get("quarantined_blocks", 0)
-    return f"{blocks} KV blocks quarantined" if blocks else ""
+    transfer = worker.get("transfer") or {}
+    counts = {what: transfer.get(f"{what}_blocks", 0) for what in ("quarantined", "fenced")}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"KV blocks: {told}" if told else ""
 
 
 def _worker(member: Member) -> _Cells:

@@ -205,9 +205,11 @@ _ALERTS = (
         "BatonRoutersRefuse",
         (
             Condition(
+                # Where all are refused there may be no series of requests.
                 "sum by (cluster) (rate(baton_refusals_total[5m])) / (sum by (cluster) "
-                "(rate(baton_refusals_total[5m])) + sum by (cluster) "
-                "(rate(baton_requests_total[5m])))",
+                "(rate(baton_refusals_total[5m])) + (sum by (cluster) "
+                "(rate(baton_requests_total[5m])) or 0 * sum by (cluster) "
+                "(rate(baton_refusals_total[5m]))))",
                 ">",
                 "0.05",
             ),

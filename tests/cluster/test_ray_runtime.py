@@ -60,8 +60,11 @@ def runtime(folder: Path) -> Iterator[RayRuntime]:
     options = RayOptions("local", "test", "127.0.0.1", folder, 75, 4, {"node": 8})
     runtime = start_or_join(options)
     yield runtime
-    runtime.shutdown(keep_logs_in=folder / "logs")
-    runtime.shutdown()
+    (folder / "logs").mkdir()
+    (folder / "logs" / "of an earlier failure").touch()
+    assert runtime.shutdown(keep_logs_in=folder / "logs")
+    assert not runtime.shutdown(keep_logs_in=folder / "logs")
+    assert "of an earlier failure" not in {log.name for log in (folder / "logs").iterdir()}
     assert set(descendants(os.getpid())) <= children
     assert shared_memory() <= memory
     assert not list(folder.glob("ray-*"))

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from baton.ids import RouterId, WorkerId
@@ -30,6 +31,18 @@ def test_a_log_gets_one_line_per_change() -> None:
         "prefill-0: starting loading, restarts 1",
         "router-0: ready http://h:1, pid 5",
         "prefill-0: gone [red] a long reason that no console may fold or colour, restarts 1",
+    ]
+
+
+def test_a_log_says_nothing_twice_and_nothing_of_who_has_not_begun() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=80))
+    screen.show(status("", WorkerState.GONE))
+    screen.show(status("starting its process"))
+    screen.show(status("", WorkerState.GONE))
+    assert [line for line in out.getvalue().splitlines() if "prefill" in line] == [
+        "prefill-0: starting its process, restarts 1",
+        "prefill-0: gone, restarts 1",
     ]
 
 
@@ -68,6 +81,37 @@ def test_a_status_page_names_blocks_out_of_use() -> None:
     }
     worker = {"worker_id": "decode-0", "transfer": {"quarantined_blocks": 12}}
     (row,) = cells_of_page({"members": [member], "workers": [worker]})
-    assert row[3] == "12 KV blocks quarantined"
+    assert row[3] == "KV blocks: 12 quarantined"
+    fenced = {**worker, "transfer": {"quarantined_blocks": 12, "fenced_blocks": 3}}
+    (row,) = cells_of_page({"members": [member], "workers": [fenced]})
+    assert row[3] == "KV blocks: 12 quarantined, 3 fenced"
     (row,) = cells_of_page({"members": [member], "workers": [{**worker, "transfer": None}]})
     assert row[3] == ""
+
+
+class Gone(io.StringIO):
+    """A terminal that is there no more."""
+
+    def __init__(self, error: type[OSError]) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, _: str) -> int:
+        raise self.error
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("error", [OSError, BrokenPipeError])
+def test_nobody_has_to_read_it(
+    error: type[OSError], monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout", Gone(error))
+    monkeypatch.setenv("TERM", "xterm" if terminal else "dumb")
+    screen = Screen()
+    screen.say("starting")
+    with screen:
+        screen.show(status("loading 10%"))
+        screen.say("ready")
