@@ -136,7 +136,7 @@ class BatonError(Exception):
         return cls(
             _member(Reason, wire.get("reason", ""), Reason.INTERNAL),
             wire.get("message", "no message"),
-            retry_after_s=_seconds(wire.get("retry_after_s")),
+            retry_after_s=seconds_from(wire.get("retry_after_s")),
             param=wire.get("param"),
         )
 
@@ -250,7 +250,8 @@ def _member(enum: type[_Member], value: str, otherwise: _Member) -> _Member:
     return enum(value) if value in set(enum) else otherwise
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds_from(text: str | None) -> float | None:
+    """Of a header or a field; None for what is no time to wait."""
     try:
         seconds = float(text) if text is not None else math.nan
     except ValueError:

@@ -80,6 +80,18 @@ def get_json(reach: Reach, path: str) -> tuple[int, Any]:
     return status, _json(text)
 
 
+def status_page(reach: Reach) -> dict[str, Any]:
+    """A router's `/status`. Raises BatonError as `get_text` does, and where there is none."""
+    status, page = get_json(reach, "/status")
+    if status != httpx.codes.OK or not isinstance(page, dict) or "members" not in page:
+        raise BatonError(
+            Reason.UNSUPPORTED,
+            f"{reach.url}/status answered {status}: that is no router of Baton. Behind other front "
+            "ends routers have addresses of their own; name one with --url",
+        )
+    return page
+
+
 def get_text(reach: Reach, path: str) -> tuple[int, str]:
     """Status and text of one page. Raises BatonError: NO_WORKER, or that the key is not enough."""
     try:

@@ -24,7 +24,7 @@ from baton.settings import process_environ
 from cluster.processes import Process
 from deploy import keys as api_keys
 from deploy import top as screen
-from deploy.ask import Question, get_json, get_text
+from deploy.ask import Question, get_json, get_text, status_page
 from deploy.ask import ask as ask_cluster
 from deploy.dashboards.files import write as write_dashboards
 from deploy.drain import Patience, everybody
@@ -34,6 +34,7 @@ from deploy.given import overrides as _overrides
 from deploy.given import reach as _reach
 from deploy.given import running as _running
 from deploy.given import settings as _settings
+from deploy.option_types import writing
 from deploy.orders import Orders
 from deploy.rundir import RunDir, RunState, run_dir
 from deploy.scale import answer_text, as_lines, parsed
@@ -66,9 +67,9 @@ def status(args: argparse.Namespace) -> int:
     if args.url is None and (state := _running(args)).url is None:
         return _show_start(state, as_json=args.json)
     reach = _reach(args)
+    page = status_page(reach)
     ready, _ = get_json(reach, "/ready")
-    _, page = get_json(reach, "/status")
-    _show_page(reach.url, ready == 200, page if isinstance(page, dict) else {}, as_json=args.json)
+    _show_page(reach.url, ready == 200, page, as_json=args.json)
     return 0 if ready == 200 else 1
 
 
@@ -123,12 +124,19 @@ def drain(args: argparse.Namespace) -> int:
     orders = Orders(run_dir(settings.cluster.run_dir).orders(state.cluster))
 
     def page() -> dict[str, Any]:
-        _, found = get_json(reach, "/status")
-        return found if isinstance(found, dict) else {}
+        return status_page(reach)
 
-    names = everybody(page()) if args.all else args.name
+    # Before anything is ordered: nobody could be followed without it.
+    everyone = everybody(page())
     most_s = settings.cluster.drain_timeout_s + settings.engine.start_timeout_s
-    drain_all(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
+    patience = Patience(most_s)
+    drain_all(
+        everyone if args.all else args.name,
+        orders,
+        page,
+        lambda line: _write(line + "\n"),
+        patience,
+    )
     return 0
 
 
@@ -136,8 +144,7 @@ def scale(args: argparse.Namespace) -> int:
     """`baton scale`: sets what is wanted and returns; `baton status` shows how far it is."""
     counts = parsed(args.counts)
     if not counts and not args.auto:
-        _, page = get_json(_reach(args), "/status")
-        _write_scaling(page)
+        _write_scaling(status_page(_reach(args)))
         return 0
     orders = Orders(run_dir(_settings(args).cluster.run_dir).orders(_running(args).cluster))
     answer = orders.give({"do": "scale", "counts": counts, "auto": args.auto})
@@ -234,7 +241,9 @@ def plan(args: argparse.Namespace) -> int:
 
 def dashboards(args: argparse.Namespace) -> int:
     """`baton dashboards`: the files, one per line."""
-    for path in write_dashboards(args.folder, args.url.rstrip("/")):
+    with writing(args.folder):
+        written = write_dashboards(args.folder, args.url.rstrip("/"))
+    for path in written:
         _write(f"{path}\n")
     return 0
 

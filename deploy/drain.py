@@ -44,7 +44,7 @@ def drain(names: Sequence[str], orders: Orders, page: Page, say: Say, patience: 
 def _follow(name: str, before: int, page: Page, say: Say, patience: Patience) -> None:
     began, shown = patience.now(), ""
     while True:
-        line, is_back = _state(page(), name, before)
+        line, is_back = _look(page, name, before)
         if line != shown:
             say(f"{name}: {line}")
             shown = line
@@ -54,6 +54,14 @@ def _follow(name: str, before: int, page: Page, say: Say, patience: Patience) ->
             message = f"{name} is not back after {patience.most_s:.0f} s: {line}"
             raise BatonError(Reason.STARTING, message)
         patience.pause(_LOOK_EVERY_S)
+
+
+def _look(page: Page, name: str, before: int) -> tuple[str, bool]:
+    try:
+        return _state(page(), name, before)
+    except BatonError as error:
+        # The router may be the one that is replaced, or busy for a moment.
+        return error.message, False
 
 
 def _state(page: Mapping[str, Any], name: str, before: int) -> tuple[str, bool]:

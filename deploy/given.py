@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import httpx
+
 from baton.errors import BatonError, Reason, StartupError, StartupFault
 from baton.settings import Settings, load, process_environ
 from deploy.parser import SHORTCUTS
@@ -43,16 +45,31 @@ def reach(args: argparse.Namespace) -> Reach:
     environ = process_environ()
     key = args.api_key or environ.get("BATON_API_KEY") or environ.get("VLLM_API_KEY")
     ca = args.ca or environ.get("BATON_CA_PATH")
-    return Reach(_url(args), key, None if ca is None else Path(ca), args.cert, args.cert_key)
+    ca_path = None if ca is None else Path(ca)
+    return Reach(_url(args), key, ca_path, args.cert, args.cert_key, own=args.url is None)
 
 
 def _url(args: argparse.Namespace) -> str:
     if args.url is not None:
-        return str(args.url).rstrip("/").removesuffix("/v1")
+        return _checked(args.url)
     state = running(args)
     if state.url is None:
         raise BatonError(Reason.STARTING, f"the cluster {state.cluster!r} is still {state.phase}")
     return state.url
+
+
+def _checked(url: str) -> str:
+    try:
+        scheme = httpx.URL(url).scheme
+    except httpx.InvalidURL as error:
+        raise StartupError(StartupFault.SETTINGS_INVALID, f"--url {url}: {error}") from None
+    if scheme not in ("http", "https"):
+        raise StartupError(
+            StartupFault.SETTINGS_INVALID,
+            f"--url {url}: not an address of HTTP",
+            hint="Write it like http://127.0.0.1:8000.",
+        )
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def running(args: argparse.Namespace) -> RunState:

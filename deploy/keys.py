@@ -69,9 +69,9 @@ def add(access: AccessSettings, tenant: str, *, operator: bool) -> tuple[str, Ap
 
 
 def listed(access: AccessSettings) -> list[ApiKey]:
-    """All keys, the oldest first. Raises StartupError."""
-    with _locked(access) as (_, keys):
-        return list(keys.values())
+    """All keys, the oldest first. Raises StartupError. The file may belong to somebody else."""
+    with _named(access) as path:
+        return list(_read(path).values())
 
 
 def revoke(access: AccessSettings, key_id: str) -> ApiKey:
@@ -108,17 +108,26 @@ def row(key: ApiKey) -> dict[str, object]:
 @contextlib.contextmanager
 def _locked(access: AccessSettings) -> Iterator[tuple[Path, Mapping[str, ApiKey]]]:
     """The file and what is in it, while nobody else changes it."""
+    with _named(access) as path, path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path, _read(path)
+
+
+def _read(path: Path) -> Mapping[str, ApiKey]:
+    return api_keys.read(path) if path.exists() else {}
+
+
+@contextlib.contextmanager
+def _named(access: AccessSettings) -> Iterator[Path]:
+    """The file of the settings. Raises StartupError: there is none, or it cannot be used."""
     if access.keys_path is None:
         raise StartupError(
             StartupFault.SETTINGS_INVALID,
             "access.keys_path is null",
             hint="Name the file of keys in the settings, or with --set access.keys_path=FILE.",
         )
-    path = Path(access.keys_path).expanduser()
     try:
-        with path.with_name(f"{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield path, api_keys.read(path) if path.exists() else {}
+        yield Path(access.keys_path).expanduser()
     except (OSError, ValueError) as error:
         raise unusable(access, error) from error
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from baton.errors import StartupError, StartupFault
@@ -44,8 +47,24 @@ def writable(*paths: Path | None) -> None:
     """Before the work rather than after it. Raises StartupError."""
     for path in paths:
         if path is not None and path != Path("-"):
-            try:
+            with writing(path):
                 path.open("a", encoding="utf-8").close()
-            except OSError as error:
-                why = f"{path} cannot be written: {error.strerror}"
-                raise StartupError(StartupFault.SETTINGS_INVALID, why) from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises StartupError where a file or folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{error.filename or path} cannot be written: {error.strerror}"
+        raise StartupError(StartupFault.SETTINGS_INVALID, why) from None
+
+
+def told(file: Path | None, figures: Mapping[str, object], lines: Iterable[str]) -> str:
+    """What to print: the lines, or the figures where their file is `-`; else they go there."""
+    if file == Path("-"):
+        return json.dumps(figures) + "\n"
+    if file is not None:
+        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"

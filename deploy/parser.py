@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.bench import options as bench_options
 from deploy.kubernetes.profiles import PROFILES
+from deploy.option_types import count
 from deploy.planning import options as plan_options
 from deploy.profiling import options as profile_options
 
@@ -291,10 +292,10 @@ def _transport(commands: Any) -> None:
     _add_settings(test)
     test.add_argument("--model", metavar="PATH", help="model folder (model.path)")
     test.add_argument(
-        "--size", type=_count, metavar="BYTES", help="size of a block (default: as the model's)"
+        "--size", type=count, metavar="BYTES", help="size of a block (default: as the model's)"
     )
     test.add_argument(
-        "--blocks", type=_count, metavar="N", help="most blocks in one transfer (default: 32 MiB)"
+        "--blocks", type=count, metavar="N", help="most blocks in one transfer (default: 32 MiB)"
     )
     test.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), help="where the KV is (engine.device)"
@@ -311,9 +312,3 @@ def _interval(text: str) -> float:
         low, high = _INTERVAL_S
         raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
     return seconds
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)

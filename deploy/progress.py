@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -57,3 +59,8 @@ def watched(title: str) -> Iterator[Watched]:
     )
     with Progress(*columns, console=console, refresh_per_second=4, transient=True) as bar:
         yield Watched(title, bar, sys.stderr)
+
+
+def on_interrupt(stop: Callable[[], None]) -> None:
+    """Ctrl-C ends the work and not the command, which tells what has come so far."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)

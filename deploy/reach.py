@@ -25,6 +25,8 @@ class Reach:
     cert: Path | None = None
     cert_key: Path | None = None
     """None = it is in the file of the certificate."""
+    own: bool = False
+    """A cluster of this user told its address."""
 
     def client(self, silence_s: float) -> httpx.Client:
         """Connections to it. Raises StartupError for files that cannot be used."""
@@ -33,9 +35,13 @@ class Reach:
             headers={"authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
             verify=self.trust(),
-            # A proxy for the web must not be asked for this machine.
-            trust_env=not is_loopback(httpx.URL(self.url).host),
+            trust_env=self.by_proxy,
         )
+
+    @property
+    def by_proxy(self) -> bool:
+        """Whether a proxy for the web may be asked: never for a cluster of this user."""
+        return not (self.own or is_loopback(httpx.URL(self.url).host))
 
     def trust(self) -> ssl.SSLContext | bool:
         """Whom to believe; True = as this machine does. Raises StartupError as `client` does."""

@@ -98,6 +98,7 @@ def exit_code(found: list[Found]) -> int:
 def _examine(settings: Settings, plan: Plan, memory: str) -> Found:
     environ = {
         **process_environ(),
+        **settings.cluster.runtime_env.get("env_vars", {}),
         **BatonPush(settings.kv_transfer).environment(settings.cluster.bind_host),
         "UCX_PROTO_INFO": "y",
         "UCX_LOG_FILE": "",

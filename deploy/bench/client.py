@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from baton.clock import Clock
+from baton.errors import seconds_from
 
 _ERROR_BYTES_MAX = 65_536
 _NAME_MAX, _DETAIL_MAX = 60, 300
@@ -135,7 +135,7 @@ async def _ask(
     began = clock.now()
     async with session.post(target.url + target.path, data=body, headers=_HEADERS) as answer:
         if answer.status != 200:
-            outcome.retry_after_s = _seconds(answer.headers.get("Retry-After"))
+            outcome.retry_after_s = seconds_from(answer.headers.get("Retry-After"))
             error = _object(await answer.content.read(_ERROR_BYTES_MAX))
             return f"HTTP {answer.status} {_said(error, outcome)}".rstrip()
         return await _read(answer, outcome, clock, began)
@@ -217,11 +217,3 @@ def _object(data: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import json
 import secrets
-import signal
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import uvloop
@@ -22,7 +20,7 @@ from deploy.bench.prompts import Prompts
 from deploy.bench.report import html, lines
 from deploy.bench.runner import Bounds, Run, Runner, Tally
 from deploy.option_types import writable
-from deploy.progress import Watched, watched
+from deploy.progress import Watched, on_interrupt, watched
 from deploy.reach import Reach
 from simulator.traces.request import Trace
 from simulator.traces.shape import first
@@ -172,11 +170,6 @@ async def _run(reach: Reach, plan: Plan, progress: Watched) -> tuple[Plan, Run]:
         began = asyncio.get_running_loop().time()
         runner = Runner(opened, plan.target, prompts, bounds, watch)
         return plan, await runner.run(plan.trace, stop)
-
-
-def on_interrupt(stop: Callable[[], None]) -> None:
-    """Ctrl-C ends the load, and what has come so far is told."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
 
 
 def told(tally: Tally) -> str:

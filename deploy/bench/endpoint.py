@@ -11,7 +11,6 @@ import httpx
 
 from baton.clock import MonotonicClock
 from baton.errors import BatonError, Reason, StartupError, StartupFault
-from baton.settings.model import is_loopback
 from deploy.bench.client import LINE_BYTES_MAX, Outcome, Target, ask, shown
 from deploy.bench.prompts import Prompts
 from deploy.reach import CONNECT_TIMEOUT_S, Reach
@@ -77,7 +76,7 @@ def session(reach: Reach) -> aiohttp.ClientSession:
         headers={"authorization": f"Bearer {reach.key}"} if reach.key else {},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         read_bufsize=LINE_BYTES_MAX,
-        trust_env=not is_loopback(httpx.URL(reach.url).host),
+        trust_env=reach.by_proxy,
     )
 
 

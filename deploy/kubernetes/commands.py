@@ -7,6 +7,7 @@ import sys
 
 from deploy.kubernetes import render as manifests
 from deploy.kubernetes.profiles import choose
+from deploy.option_types import writing
 
 
 def render(args: argparse.Namespace) -> int:
@@ -15,7 +16,9 @@ def render(args: argparse.Namespace) -> int:
     if args.out is None:
         sys.stdout.write(manifests.as_one(values))
     else:
-        sys.stdout.write("".join(f"{path}\n" for path in manifests.write(values, args.out)))
+        with writing(args.out):
+            written = manifests.write(values, args.out)
+        sys.stdout.write("".join(f"{path}\n" for path in written))
     return 0
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from baton.percentile import percentile
-from deploy.ask import get_json
-from deploy.option_types import writable
+from deploy.ask import get_json, status_page
+from deploy.option_types import told, writable
 from deploy.reach import Reach
 from simulator.planning.hardware import load_hardware
 from simulator.planning.planner import PlanError
@@ -38,7 +36,7 @@ def checked(args: argparse.Namespace, reach: Reach) -> tuple[int, str]:
     _refuse(args)
     writable(args.json)
     _, page = get_json(reach, "/requests")
-    _, status = get_json(reach, "/status")
+    status = status_page(reach)
     rows, workers = _list(page, "requests"), _list(status, "workers")
     refuse_several(_list(status, "routers"))
     hardware, _ = load_hardware(*args.profile[0])
@@ -48,18 +46,16 @@ def checked(args: argparse.Namespace, reach: Reach) -> tuple[int, str]:
     # As in the replay, whose caches are empty to begin with.
     kept = measured(rows[warming(trace) :], args.slo)
     found = predicted(trial)
-    both = {"measured": kept, "predicted": found}
-    figures = {"requests": len(rows), **{name: _json(of) for name, of in both.items()}}
-    if args.json == Path("-"):
-        return 0, json.dumps(figures) + "\n"
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return 0, "\n".join(lines(rows, setup, kept, found)) + "\n"
+    figures = {"requests": len(rows), "measured": asdict(kept), "predicted": asdict(found)}
+    return 0, told(args.json, figures, lines(rows, setup, kept, found))
 
 
 def _refuse(args: argparse.Namespace) -> None:
     """Raises PlanError for options that would do nothing."""
-    options = ("html", "format", "rate", "requests", "as_recorded", "kind", "one_load")
+    options = (
+        *("html", "format", "rate", "requests", "as_recorded", "kind", "one_load"),
+        *("seeds", "gpus_max"),
+    )
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name)]
     if given:
         raise PlanError(f"--check replays what was, as it was: {given[0]} goes with plans")
@@ -109,8 +105,8 @@ def setup_of(
 
 def measured(rows: Sequence[Mapping[str, Any]], promises: Promises) -> Figures:
     """What the router saw."""
-    ttft = sorted(row["ttft_s"] for row in rows)
-    tpot = sorted(row["tpot_s"] or 0.0 for row in rows)
+    ttft = [row["ttft_s"] for row in rows]
+    tpot = [row["tpot_s"] or 0.0 for row in rows]
     kept = [
         row["ttft_s"] <= promises.ttft_s and (row["tpot_s"] or 0.0) <= promises.tpot_s
         for row in rows
@@ -148,11 +144,3 @@ def _list(page: object, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(found, list):
         raise PlanError(f"the router does not tell of its {name}: it may be of another version")
     return found
-
-
-def _json(figures: Figures) -> dict[str, float]:
-    return {
-        "ttft_s": figures.ttft_s,
-        "tpot_s": figures.tpot_s,
-        "attained": figures.attained,
-    }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
 from baton.errors import StartupError, StartupFault
-from deploy.option_types import writable
+from deploy.option_types import told, writable
 from deploy.planning import report
 from deploy.planning.check import checked
+from deploy.planning.options import GPUS_MAX, SEEDS
 from deploy.reach import Reach
 from simulator.engine_model.fit import FitError
 from simulator.engine_model.profile import ProfileError
@@ -44,15 +43,10 @@ def run(
             found = plan(question, say)
     except (TraceError, ProfileError, PlanError) as error:
         raise StartupError(StartupFault.SETTINGS_INVALID, str(error)) from None
-    figures = report.figures(found, errors)
     if args.html is not None:
         args.html.write_text(report.html(found, errors), encoding="utf-8")
     code = 0 if found.best else 1
-    if args.json == Path("-"):
-        return code, json.dumps(figures) + "\n"
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return code, "\n".join(report.lines(found, errors)) + "\n"
+    return code, told(args.json, report.figures(found, errors), report.lines(found, errors))
 
 
 def asked(args: argparse.Namespace) -> tuple[Question, list[tuple[str, FitError]]]:
@@ -70,8 +64,8 @@ def asked(args: argparse.Namespace) -> tuple[Question, list[tuple[str, FitError]
         _trace(args),
         args.slo,
         tuple(hardware),
-        args.gpus_max,
-        args.seeds,
+        args.gpus_max or GPUS_MAX,
+        args.seeds or SEEDS,
         tuple(dict.fromkeys(args.kind or Kind)),
         () if args.one_load else LADDER,
         as_recorded=args.as_recorded,

@@ -16,6 +16,7 @@ EXAMPLES = """examples:
       --profile tp1.json --profile tp2.json,gpus=2 --gpus-max 32 --html plan.html
   baton plan --synthetic chat --rate 10 --slo ttft=2,tpot=0.04 --profile h200.json
 """
+GPUS_MAX, SEEDS = 64, 3
 _SLO = "Write it like --slo ttft=2,tpot=0.04 or ttft=2,tpot=0.04,percentile=95."
 _ENGINE = ("gpus", "kv_tokens", "max_batched_tokens", "max_running", "cores", "network_gbit")
 
@@ -53,11 +54,12 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[,gpus=N][,kv_tokens=N]",
         help=profile,
     )
-    most = "the most GPUs to think of (default: 64)"
-    cluster.add_argument("--gpus-max", type=count, default=64, metavar="N", help=most)
+    most = f"the most GPUs to think of (default: {GPUS_MAX})"
+    cluster.add_argument("--gpus-max", type=count, metavar="N", help=most)
     kinds = "the kinds to compare (default: all)"
     cluster.add_argument("--kind", action="append", type=Kind, choices=tuple(Kind), help=kinds)
-    cluster.add_argument("--seeds", type=count, default=3, metavar="N", help="default: 3")
+    seeds = f"runs of each cluster, by other dice (default: {SEEDS})"
+    cluster.add_argument("--seeds", type=count, metavar="N", help=seeds)
     other = "do not ask again at other loads: no break-even, but much sooner"
     cluster.add_argument("--one-load", action="store_true", help=other)
 

@@ -7,7 +7,6 @@ import asyncio
 import atexit
 import os
 import random
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from deploy.profiling.machine import about, engine_limits, identity, model_facts
 from deploy.profiling.meter import Maker, Meter, Patience, PrefillTimes, StepTimes
 from deploy.profiling.points import LONGEST_TOKENS, QUICK_LONGEST_TOKENS, Point, Prefill, Room, grid
 from deploy.profiling.store import ProfileFile
-from deploy.progress import Watched, watched
+from deploy.progress import Watched, on_interrupt, watched
 from engine import preflight
 from engine.ports import Engine, EngineFacts
 from kv_transfer.handoff import handoff_for
@@ -182,6 +181,7 @@ def maker() -> Maker:
 async def engine_of(settings: Settings, found: preflight.Preflight) -> AsyncIterator[Engine]:
     """One engine as a worker has it, in this process, and its end. Raises StartupError."""
     handoff = handoff_for(settings.kv_transfer)
+    extend_process_environ(settings.cluster.runtime_env.get("env_vars", {}))
     set_environment(settings, found.device, handoff, 0)
     extend_process_environ({_LOGGING: process_environ().get(_LOGGING, "ERROR")})
     engine, _ = await start_engine(settings, found, handoff, "profile", None)
@@ -195,11 +195,6 @@ async def engine_of(settings: Settings, found: preflight.Preflight) -> AsyncIter
 def _silence() -> None:
     """Of what vLLM brings along, some tells a page about itself when a process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def on_interrupt(stop: Callable[[], None]) -> None:
-    """Ctrl-C ends the measurement after the point under way."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
 
 
 def _transfers(settings: Settings, file: ProfileFile, progress: Watched) -> bool:

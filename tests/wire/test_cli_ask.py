@@ -12,6 +12,7 @@ import pytest
 from baton.errors import BatonError, Reason
 from baton.ids import WorkerId
 from deploy import cli
+from deploy.rundir import RunState
 from router.policy.decode_choice import DecodeCandidate, DecodeChoice, DecodeWhy
 from router.policy.division import Forecast, Promise
 from router.policy.explanation import Explanation, PrefillPart, Weighed
@@ -64,6 +65,7 @@ class Router(BaseHTTPRequestHandler):
     refusal: ClassVar[tuple[int, dict[str, Any]] | None] = None
     bodies: ClassVar[list[dict[str, Any]]] = []
     key: ClassVar[str] = ""
+    status: ClassVar[dict[str, Any] | None] = {"inflight": 0, "members": []}
 
     def do_GET(self) -> None:
         if self.locked():
@@ -71,7 +73,7 @@ class Router(BaseHTTPRequestHandler):
         pages: dict[str, Any] = {
             "/v1/models": {"data": [{"id": "tiny"}]},
             "/ready": {},
-            "/status": {"inflight": 0, "members": []},
+            "/status": self.status,
             "/story/chat%201": "request chat 1: closed",
             "/explain/chat%201": {"plans": [PLAN, {**PLAN, "why": None}]},
         }
@@ -190,6 +192,17 @@ def test_status(router: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["ready"] is True
     assert cli.main(["status", *url]) == 0
     assert ": ready" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["status"], ["scale"], ["drain", "--all"]])
+def test_who_is_no_router(
+    words: list[str], router: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("deploy.commands._running", lambda _: RunState("c", 1, 1, 0.0, "", True))
+    server, url = router
+    monkeypatch.setattr(server, "status", None)
+    assert cli.main([*words, *url]) == 1
+    assert "/status answered 404: that is no router of Baton" in capsys.readouterr().err
 
 
 def test_explain_says_who_was_weighed_and_why(router, capsys) -> None:

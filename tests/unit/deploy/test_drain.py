@@ -102,3 +102,16 @@ def test_who_is_not_there_is_an_error() -> None:
         run(Cluster(("ready", 1)), "nobody")
     with pytest.raises(BatonError, match="not listed"):
         run(Cluster(("ready", 1)), "e", most_s=1)
+
+
+def test_a_page_that_does_not_come_once_is_asked_for_again() -> None:
+    class Late(Cluster):
+        missed = False
+
+        def page(self) -> dict[str, Any]:
+            if not self.missed:
+                self.missed = True
+                raise BatonError(Reason.NO_WORKER, "nothing answers")
+            return super().page()
+
+    assert run(Late(("ready", 2)), "d") == ["d: nothing answers", "d: ready"]

@@ -126,3 +126,14 @@ def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     keys.add(AccessSettings(keys_path=str(file)), "b", operator=False)
     assert file.is_symlink()
     assert len(api_keys.read(target)) == 2
+
+
+def test_to_look_needs_no_right_to_write(file: Path, capsys: Out) -> None:
+    run(file, "add", "team-a")
+    lock = file.with_name("keys.json.lock")
+    lock.unlink()
+    # A folder in its place: nobody can open that for writing.
+    lock.mkdir()
+    assert run(file, "list") == 0
+    assert run(file, "add", "team-b") == 2
+    assert "keys.json" in capsys.readouterr().err

@@ -27,6 +27,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         "/status": {"workers": WORKERS, "routers": [{"replaced": True}, {"replaced": False}]},
     }
     monkeypatch.setattr(check, "get_json", lambda reach, path: (200, pages[path]))
+    monkeypatch.setattr(check, "status_page", lambda reach: pages["/status"])
     return pages
 
 
@@ -103,7 +104,8 @@ def test_answers_of_one_token_have_no_time_between() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [["--rate", "2"], ["--one-load"], ["--kind", "mixed"], ["--html", "x.html"]]
+    "more",
+    [["--rate", "2"], ["--one-load"], ["--kind", "mixed"], ["--html", "x.html"], ["--seeds", "3"]],
 )
 def test_options_that_would_do_nothing_are_refused(more, pages, words, tmp_path, capsys) -> None:
     more = [str(tmp_path / word) if word.endswith(".html") else word for word in more]

@@ -27,3 +27,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     for broken in (Reach("https://x", ca=tmp_path / "none"), Reach("https://x", cert=cert)):
         with pytest.raises(StartupError, match="--ca, --cert and --cert-key"):
             broken.client(1.0)
+
+
+def test_no_proxy_is_asked_for_one_s_own_cluster() -> None:
+    assert Reach("http://10.0.0.7:8000").by_proxy
+    assert not Reach("http://10.0.0.7:8000", own=True).by_proxy
+    assert not Reach("http://127.0.0.1:8000").by_proxy

@@ -75,6 +75,9 @@ def test_the_pair_gets_the_workers_environment(pair: Pair) -> None:
     assert pair.environ["UCX_TLS"] == "tcp"
     assert pair.environ["UCX_NET_DEVICES"] == "lo"
     assert pair.environ["UCX_PROTO_INFO"] == "y"
+    env = {"env_vars": {"UCX_IB_GID_INDEX": "3"}}
+    examine(Settings.model_validate({"cluster": {"runtime_env": env}}), PLAN)
+    assert pair.environ["UCX_IB_GID_INDEX"] == "3"
 
 
 @pytest.mark.parametrize(
