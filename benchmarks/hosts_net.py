@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.link import lack
 from cluster.processes import descendants
 
 ROOT = Path(__file__).parents[1]
@@ -58,14 +58,8 @@ def inside() -> bool:
 
 def why_not() -> str | None:
     """What is missing to make hosts; None when nothing is."""
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} not found"
     script = "mount -t tmpfs tmpfs /dev/shm && ip link add sw type bridge && ip link set sw up"
-    tried = subprocess.run(
-        ["unshare", *_OWN, "sh", "-c", script], capture_output=True, text=True, check=False
-    )
-    return (tried.stderr.strip() or "no namespaces") if tried.returncode else None
+    return lack(_TOOLS, ["unshare", *_OWN, "sh", "-c", script])
 
 
 def run_inside(

@@ -29,14 +29,17 @@ def inside() -> bool:
 
 def why_not() -> str | None:
     """What is missing to have one; None when nothing is."""
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    script = " && ".join([*_SET_UP, _class(_KV, _UNLIMITED)])
+    return lack(_TOOLS, ["unshare", "--net", "sh", "-c", script])
+
+
+def lack(tools: Sequence[str], trial: Sequence[str]) -> str | None:
+    """Which tools are not there, or why a trial of them fails; None when all is well."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} not found"
-    script = " && ".join([*_SET_UP, _class(_KV, _UNLIMITED)])
-    tried = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, check=False
-    )
-    return tried.stderr.strip() or "tc failed" if tried.returncode else None
+    tried = subprocess.run(trial, capture_output=True, text=True, check=False)
+    return (tried.stderr.strip() or f"{trial[0]} failed") if tried.returncode else None
 
 
 def enter(module: str, argv: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from baton.messages import Role
 from cluster.leaving import listening
 from cluster.ports import Adopted, AdoptedRouter, Placement, Waiting
 from cluster.processes import Process, end_for_certain, find, this_host
-from cluster.ray_nodes import Seating, node_now, only_here, what_for
+from cluster.ray_nodes import Seating, hard, node_now, only_here, what_for
 from cluster.router_seats import POOL, RouterSeating
 from cluster.specs import ActorSpec
 
@@ -312,10 +312,9 @@ async def _end_there(where: Whereabouts, name: str, processes: Sequence[Process]
 def _remotely(node: str) -> Any:
     """`end_for_certain` as a task on a machine."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(end_for_certain).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    task = ray.remote(end_for_certain)
+    return task.options(num_cpus=0, max_retries=0, scheduling_strategy=hard(node))
 
 
 def _own_whereabouts(_self: object) -> Whereabouts:

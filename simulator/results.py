@@ -95,8 +95,8 @@ class Outcome:
         """Figures without the first `unscored` requests, which find empty caches."""
         scored = self.records[unscored:]
         finished = [r for r in scored if r.end is End.FINISHED]
-        ttft = sorted(r.ttft_s for r in finished)
-        tpot = sorted(r.tpot_s for r in finished)
+        ttft = [r.ttft_s for r in finished]
+        tpot = [r.tpot_s for r in finished]
         parts = [_mean(r.parts_s[i] for r in finished) for i in range(5)]
         return Summary(
             requests=len(scored),
@@ -110,7 +110,7 @@ class Outcome:
             tpot_p50_s=percentile(tpot, 0.5),
             tpot_p90_s=percentile(tpot, 0.9),
             parts_s=(parts[0], parts[1], parts[2], parts[3], parts[4]),
-            hit_share=_ratio(
+            hit_share=ratio(
                 sum(r.hit_tokens for r in finished), sum(r.request.input_tokens for r in finished)
             ),
             preemptions=sum(r.preemptions for r in scored),
@@ -173,17 +173,18 @@ def highest_load(
     return good
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
+def percentile(values: Iterable[float], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed; infinite for none."""
-    found = nearest_rank(ordered, share)
+    found = nearest_rank(values, share)
     return math.inf if found is None else found
 
 
 def _share(records: Sequence[Record], met: Callable[[Record], bool]) -> float:
-    return _ratio(sum(map(met, records)), len(records))
+    return ratio(sum(map(met, records)), len(records))
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """0 of nothing."""
     return part / whole if whole else 0.0
 
 

@@ -17,7 +17,7 @@ from simulator.job import End, Record
 from simulator.pairing import Pairing, PairingRules
 from simulator.planning.setups import MIXED_CHUNK, Setup
 from simulator.planning.terms import Kind, Promises
-from simulator.results import Slo, percentile
+from simulator.results import Slo, percentile, ratio
 from simulator.rules import ClusterRules
 from simulator.traces.request import Trace
 
@@ -45,8 +45,6 @@ class Trial:
     ttft_s: float
     """At the promised percentile, of finished requests."""
     tpot_s: float
-    ttft_attained: float
-    tpot_attained: float
     divided: float
     """Share of requests whose prompt was computed elsewhere."""
     hit_share: float
@@ -163,11 +161,10 @@ def _router(
 
 
 def _trial(setup: Setup, records: tuple[Record, ...], promises: Promises, watch: _Watch) -> Trial:
-    slo, ended = slo_of(promises), [r for r in records if r.end is not End.UNPLACED]
+    slo = slo_of(promises)
     finished = [r for r in records if r.end is End.FINISHED]
     kept = tuple(slo.met(r) for r in records)
     attained = statistics.fmean(kept)
-    ttft, tpot = _share(ended, Slo(slo.ttft_s, math.inf)), _share(ended, Slo(math.inf, slo.tpot_s))
     # Given up is not kept, whatever rounding says.
     keeps = attained >= promises.share and not watch.over
     last_s = max((r.finished_s for r in records), default=0.0)
@@ -175,12 +172,10 @@ def _trial(setup: Setup, records: tuple[Record, ...], promises: Promises, watch:
         setup,
         attained,
         Lack.NOTHING if keeps else _lack(records, slo),
-        percentile(sorted(r.ttft_s for r in finished), promises.share),
-        percentile(sorted(r.tpot_s for r in finished), promises.share),
-        ttft,
-        tpot,
-        _ratio(sum(r.prefill not in (None, r.decode) for r in finished), len(finished)),
-        _ratio(sum(r.hit_tokens for r in finished), sum(r.request.input_tokens for r in finished)),
+        percentile([r.ttft_s for r in finished], promises.share),
+        percentile([r.tpot_s for r in finished], promises.share),
+        ratio(sum(r.prefill not in (None, r.decode) for r in finished), len(finished)),
+        ratio(sum(r.hit_tokens for r in finished), sum(r.request.input_tokens for r in finished)),
         setup.gpus * last_s / 3600,
         not watch.over,
         kept,
@@ -203,11 +198,3 @@ def _by_decode(record: Record, slo: Slo) -> bool:
     if record.ttft_s > slo.ttft_s:
         return transfer + queue > before
     return record.end is End.FINISHED
-
-
-def _share(records: list[Record], slo: Slo) -> float:
-    return _ratio(sum(map(slo.met, records)), len(records))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

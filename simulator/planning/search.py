@@ -27,11 +27,6 @@ class Need:
     prefill: float
     decode: float
 
-    @property
-    def prefill_share(self) -> float:
-        """Of all workers."""
-        return self.prefill / (self.prefill + self.decode)
-
 
 @dataclass(frozen=True, slots=True)
 class Start:

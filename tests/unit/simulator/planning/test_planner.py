@@ -167,7 +167,7 @@ class Scripted:
 def _trial(setup: Setup, share: float) -> Trial:
     lack = Lack.NOTHING if share >= PROMISES.share else Lack.DECODE
     kept = tuple(n < share * 100 for n in range(100))
-    return Trial(setup, share, lack, 1.0, 0.01, share, share, 1.0, 0.0, 1.0, True, kept)
+    return Trial(setup, share, lack, 1.0, 0.01, 1.0, 0.0, 1.0, True, kept)
 
 
 def test_a_split_that_holds_for_one_seed_gives_way_to_the_one_beside_it() -> None:

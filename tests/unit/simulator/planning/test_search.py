@@ -26,7 +26,7 @@ class Needs:
         if max(short) > 0:
             lack = Lack.PREFILL if short[0] >= short[1] else Lack.DECODE
         attained = 1 - max(short[0], 0) / 20 - max(short[1], 0) / 20
-        return Trial(setup, attained, lack, 1, 1, 1, 1, 1, 0, 0, True, (True,))
+        return Trial(setup, attained, lack, 1, 1, 1, 0, 0, True, (True,))
 
 
 @pytest.mark.parametrize(("prefill", "decode"), [(1, 1), (4, 2), (2, 7), (11, 3), (1, 15)])
@@ -64,7 +64,7 @@ def test_chunks_are_walked_towards_what_lacks() -> None:
     def trial(setup: Setup) -> Trial:
         lacks = {256: Lack.PREFILL, 512: Lack.PREFILL, 1024: Lack.NOTHING, 2048: Lack.DECODE}
         lack = lacks[setup.chunk_tokens]
-        return Trial(setup, 0.95 if lack is Lack.NOTHING else 0.5, lack, *([1] * 7), True, ())
+        return Trial(setup, 0.95 if lack is Lack.NOTHING else 0.5, lack, *([1] * 5), True, ())
 
     for along in (0.0, 1.0):
         best, where = walked(TOGETHER.options(3), along, trial)
