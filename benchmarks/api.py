@@ -10,13 +10,16 @@ Processor time is that of the routers and of all that they have started, from th
 microseconds per token that a client got. Cheap ways give longer answers (`..._tokens_per_answer`),
 or their cost would drown; what an answer costs whatever its length weighs less there.
 `..._added_ttft_ms` is the median time from sending a one-token request to its text, the worker's
-part and both hops included. The last line is one JSON object.
+part and both hops included. Without --quick there are four routers at a port, too, one stream and
+256 at once, and `beside_vllm`: a router next to vLLM's own server, each with a real engine
+(`benchmarks.front`). The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -29,7 +32,7 @@ from urllib.request import urlopen
 
 from baton.messages import ClusterView
 from baton.settings import Settings, process_environ
-from benchmarks import nodes
+from benchmarks import front, nodes
 from benchmarks.api_client import GrpcStreams, OpenAiStreams, Times, paced
 from benchmarks.api_worker import work
 from benchmarks.cpu_time import cpu_s
@@ -38,6 +41,8 @@ from deploy.port import hold, hold_grpc, on_port
 
 STREAMS = 64
 PACE_S = 0.02
+_TOKENS_MAX = 4000
+_NAMES = {2: "two", 4: "four"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,15 @@ class Size:
     free_tokens: int
     paced_tokens: int
     probes: int
+    widths: tuple[int, ...] = ()
+    """Other numbers of streams at once."""
+    routers: tuple[int, ...] = (2,)
+    """At one port."""
+    beside_vllm: bool = False
 
 
-QUICK, FULL = Size(2, 100, 40, 25), Size(9, 250, 200, 200)
+QUICK = Size(2, 100, 40, 25)
+FULL = Size(7, 200, 150, 150, (1, 256), (2, 4), beside_vllm=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Way:
     async def connect(self, site: Site) -> Any:
         """A client that can have all streams at once."""
         client = OpenAiStreams(site.url)
-        await client.open(STREAMS)
+        await client.open(max(STREAMS, *FULL.widths))
         return client
 
 
@@ -97,7 +108,7 @@ class GrpcWay(Way):
             return GrpcStreams(json.load(answer)["grpc"], direct=direct)
 
 
-def ways() -> list[Way]:
+def ways(size: Size) -> list[Way]:
     """Those that are measured."""
     binary = process_environ().get("VLLM_RUST_FRONTEND_PATH")
     return [
@@ -105,7 +116,7 @@ def ways() -> list[Way]:
         Way("http", front="in-process"),
         GrpcWay("grpc", longer=4, front="in-process"),
         GrpcWay("direct", longer=6, front="in-process", direct=True),
-        Way("two_processes", routers=2, front="in-process"),
+        *(Way(f"{_NAMES[n]}_processes", routers=n, front="in-process") for n in size.routers),
     ]
 
 
@@ -122,6 +133,8 @@ class Served:
     paced_us: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
+    by_width: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    """At other numbers of streams: microseconds per token, and tokens per second."""
 
     def cpu_s(self) -> float:
         """Of the router and of what it has started."""
@@ -131,13 +144,20 @@ class Served:
         """Of the router alone."""
         return sum(map(cpu_s, self.pids))
 
-    async def streams(self, tokens: int) -> tuple[float, float, float]:
+    async def streams(self, tokens: int, width: int = STREAMS) -> tuple[float, float, float]:
         """Processor time per token in microseconds, the front ends' part, and tokens per second."""
         cpu_s, own_s, began = self.cpu_s(), self.own_s(), time.perf_counter()
-        await self.client.together(STREAMS, tokens)
-        wall_s, count = time.perf_counter() - began, STREAMS * tokens
+        await self.client.together(width, tokens)
+        wall_s, count = time.perf_counter() - began, width * tokens
         whole_s, own_s = self.cpu_s() - cpu_s, self.own_s() - own_s
         return whole_s / count * 1e6, (whole_s - own_s) / count * 1e6, count / wall_s
+
+    async def wide(self, width: int, tokens: int) -> None:
+        """The same at another number of streams."""
+        # As many tokens in all, or one stream would be over at once.
+        each = max(tokens * STREAMS // width, 1)
+        cost_us, _, rate = await self.streams(min(each, _TOKENS_MAX), width)
+        self.by_width.setdefault(width, []).append((cost_us, rate))
 
     async def probe(self) -> None:
         times: list[Times] = await self.client.together(1, 1)
@@ -164,6 +184,8 @@ async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size
             one.free_us.append(cost_us)
             one.front_end_us.append(front_end_us)
             one.tokens_per_s.append(rate)
+        for width, one in itertools.product(size.widths, order):
+            await one.wide(width, size.free_tokens)
         for _ in range(size.probes):
             for one in order:
                 await one.probe()
@@ -188,9 +210,12 @@ def result(served: list[Served], size: Size) -> dict[str, float]:
         figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
         figures[f"{name}_tokens_per_answer"] = size.free_tokens * one.way.longer
+        for width, seen in one.by_width.items():
+            figures[f"{name}_{width}_streams_cpu_us_per_token"] = median(cost for cost, _ in seen)
+            figures[f"{name}_{width}_streams_tokens_per_s"] = median(rate for _, rate in seen)
     figures["tokens_per_s_per_router"] = max(median(one.tokens_per_s) for one in served)
-    ratios = (("grpc", "grpc"), ("direct", "direct"), ("two_process", "two_processes"))
-    for name, way in ratios:
+    several = ((f"{_NAMES[n]}_process", f"{_NAMES[n]}_processes") for n in size.routers)
+    for name, way in (("grpc", "grpc"), ("direct", "direct"), *several):
         for pace in ("", "_paced"):
             cost, http = (figures[f"{w}{pace}_cpu_us_per_token"] for w in (way, "http"))
             figures[f"{name}{pace}_cpu_ratio"] = cost / http
@@ -241,10 +266,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
     started = time.monotonic()
-    with running(ways()) as (worker, sites):
+    size = QUICK if args.quick else FULL
+    with running(ways(size)) as (worker, sites):
         print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
-        size = QUICK if args.quick else FULL
-        figures = result(asyncio.run(measure(worker, sites, size)), size)
+        figures: dict[str, Any] = result(asyncio.run(measure(worker, sites, size)), size)
+    if size.beside_vllm:
+        figures["beside_vllm"] = front.compared(front.QUICK)
     line = json.dumps(figures)
     if args.json is not None:
         args.json.write_text(line + "\n")

@@ -175,11 +175,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
+def compared(size: Size) -> dict[str, float]:
+    """Both servers from start to end; the figures."""
     chosen: dict[str, object] = {
         "router": {"port": 0, "disaggregate": "never"},
         "admission": {"shed_at": 0.0},
@@ -193,7 +190,15 @@ def main(argv: list[str] | None = None) -> int:
         _await_health(url, process, 120)
         print(f"both are up after {time.monotonic() - started:.1f} s", flush=True)
         servers = [Server("baton", baton.url, baton.router_pid), Server("vllm", url, process.pid)]
-        figures = result(asyncio.run(measure(servers, QUICK if args.quick else FULL)))
+        return result(asyncio.run(measure(servers, size)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    args = parser.parse_args(argv)
+    figures = compared(QUICK if args.quick else FULL)
     line = json.dumps(figures)
     if args.json is not None:
         args.json.write_text(line + "\n")
