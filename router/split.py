@@ -197,6 +197,8 @@ def _answered(attempt: _Attempt, answer: LegTimes) -> list[_Cut]:
     if not attempt.apart:
         return _until_computed(attempt, answer)
     before = _until_computed(attempt, attempt.prompt or NO_TIMES)
+    # A short answer may end before its prefill leg has told: KV leaves while it is computed.
+    until_landed = Part.EXPOSED_TRANSFER if attempt.prompt else Part.PREFILL_COMPUTE
     handed = max(before[-1][1], attempt.decode_at)
     room = attempt.decode_at + answer.room_s
     landed = room + answer.fetch_s
@@ -205,7 +207,7 @@ def _answered(attempt: _Attempt, answer: LegTimes) -> list[_Cut]:
         *before,
         (Part.EXPOSED_TRANSFER, handed),
         (Part.DECODE_QUEUE, max(handed, room)),
-        (Part.EXPOSED_TRANSFER, landed),
+        (until_landed, landed),
         (Part.DECODE_QUEUE, scheduled),
         (Part.FIRST_DECODE_STEP, scheduled + answer.compute_s),
     ]

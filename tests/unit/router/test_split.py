@@ -92,7 +92,7 @@ def test_a_prompt_computed_where_the_answer_is() -> None:
 
 def test_news_of_the_prompt_may_come_after_the_token() -> None:
     log = Log().planned(0).came(20, LegTimes(fetch_s=12, compute_s=8))
-    assert parts(log.split(0, 20)) == [0, 0, 0, 12, 0, 8, 0]
+    assert parts(log.split(0, 20)) == [0, 0, 12, 0, 0, 8, 0]
     log.prefilled(21, LegTimes(queue_s=4, compute_s=6))
     assert parts(log.split(0, 20)) == [0, 4, 6, 2, 0, 8, 0]
 
@@ -110,7 +110,7 @@ def test_failed_attempts_count_where_they_were_spent() -> None:
 def test_late_news_of_a_failed_attempt_is_not_the_next_ones() -> None:
     log = Log().planned(1).lost(2).planned(3).prefilled(4, LegTimes(compute_s=1), attempt=0)
     log.came(10, LegTimes(fetch_s=5, compute_s=2))
-    assert parts(log.split(0, 10)) == [2, 1, 0, 5, 0, 2, 0]
+    assert parts(log.split(0, 10)) == [2, 1, 5, 0, 0, 2, 0]
 
 
 def test_an_answer_that_is_resumed_keeps_its_split() -> None:
