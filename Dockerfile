@@ -39,11 +39,13 @@ RUN pip install --no-deps ./client .
 
 FROM ${PYTHON} AS base
 # libnuma: vLLM. procps: baton-leave. Debian keeps no older versions to pin; the base's digest dates them.
+# A login shell, which KubeRay may start, sets PATH anew and then reads profile.d.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libnuma1 procps \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 --create-home --home-dir /var/lib/baton --shell /bin/bash baton
+    && useradd --uid 1000 --create-home --home-dir /var/lib/baton --shell /bin/bash baton \
+    && echo "PATH=/usr/local/baton/bin:\$PATH" > /etc/profile.d/baton.sh
 ENV PATH=/usr/local/baton/bin:${PATH} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0
 COPY deploy/container/baton-controller deploy/container/baton-leave /usr/local/bin/
 WORKDIR /var/lib/baton

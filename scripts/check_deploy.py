@@ -63,7 +63,7 @@ def manifest_problems(documents: list[Json], folder: Path) -> list[str]:
     found = [problem for one in documents for problem in schemas.problems(one, folder)]
     settings, wrong = checks.own_settings(documents)
     found += [*wrong, *checks.command_problems(documents, PROGRAMS)]
-    found += checks.selector_problems(documents)
+    found += [*checks.selector_problems(documents), *checks.start_problems(documents)]
     if settings is not None:
         found += checks.port_problems(documents, settings)
         found += flows.flow_problems(documents, checks.api_ports(settings))

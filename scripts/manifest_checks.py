@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import re
+import shlex
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
@@ -26,7 +28,8 @@ from baton.messages import Role
 from baton.settings import Settings, load
 from cluster.ports import Placement
 from deploy import parser
-from deploy.kubernetes.pods import FRONT_PARTS, NODE_HEALTH
+from deploy.kubernetes.pods import FRONT_PARTS
+from deploy.kubernetes.values import NODE_HEALTH
 from deploy.serve import Classes, router_spec, worker_spec
 from router import access
 
@@ -260,14 +263,49 @@ def room_problems(documents: list[Json], settings: Settings) -> list[str]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     found = []
     for document in of_kind(documents, "RayCluster", "RayService"):
-        spec = document["spec"].get("rayClusterConfig", document["spec"])
-        cluster = {"metadata": document["metadata"], "spec": spec}
+        cluster = {"metadata": document["metadata"], "spec": _cluster(document)}
         config = kuberay._derive_autoscaling_config_from_ray_cr(cluster)  # noqa: SLF001
         rooms = [node["resources"] for node in config["available_node_types"].values()]
         for who, needs in _needs(settings):
             if not any(_fits(needs, room) for room in rooms):
                 found.append(f"{who} takes {needs}; no group of pods has that")
     return found
+
+
+def start_problems(documents: list[Json]) -> list[str]:
+    """Resources that KubeRay or the shell cannot read, where Ray's autoscaler perhaps can. KubeRay
+    goes on without them, and tells the node of no GPU."""
+    found = []
+    for document in of_kind(documents, "RayCluster", "RayService"):
+        for group in _cluster(document)["workerGroupSpecs"]:
+            text = group["rayStartParams"].get("resources", "{}")
+            # As KubeRay does it: getResourcesMap in ray-operator/controllers/ray/common/pod.go.
+            trimmed = text.strip("'\"` ")
+            if not _is_numbers(trimmed):
+                found.append(f"{group['groupName']}: KubeRay cannot read the resources {text}")
+            elif _words(text) != [trimmed]:
+                found.append(f"{group['groupName']}: the shell changes the resources {text}")
+    return found
+
+
+def _cluster(document: Json) -> Json:
+    found: Json = document["spec"].get("rayClusterConfig", document["spec"])
+    return found
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
+def _is_numbers(text: str) -> bool:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and all(isinstance(n, (int, float)) for n in found.values())
 
 
 def _needs(settings: Settings) -> Iterator[tuple[str, Mapping[str, float]]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from manifest_schemas import templates
 
-from deploy.kubernetes.pods import CONTROL_STORE, DASHBOARD, NODE_HEALTH, RAY_METRICS
-from deploy.kubernetes.values import Network
+from deploy.kubernetes.pods import CONTROL_STORE, DASHBOARD
+from deploy.kubernetes.values import NODE_HEALTH, RAY_METRICS, Network
 
 Json = dict[str, Any]
 _KINDS = frozenset({"RayCluster", "RayService", "StatefulSet"})
@@ -64,9 +64,10 @@ def _table(
     for pod in pods:
         port = _REDIS if pod.part == "redis" else _FREE
         ports = [port, CONTROL_STORE] if pod.part == "head" else [port]
-        # Engines read nothing from Redis: only Ray's head does.
-        senders = rays if pod.part != "redis" else [p for p in rays if p.part == "head"]
-        yield from ((other.peer, pod, port, True) for other in senders for port in ports)
+        # Of Ray only its head reads Redis; whoever else wrote there would rule the cluster.
+        for other in rays:
+            wanted = pod.part != "redis" or other.part == "head"
+            yield from ((other.peer, pod, port, wanted) for port in ports)
         yield from ((who, pod, port, False) for who in (neighbour, stranger) for port in ports)
         if pod.part == "head":
             yield from ((operator, pod, port, True) for port in (DASHBOARD, NODE_HEALTH))

@@ -30,7 +30,7 @@ class Gate:
     ) -> None:
         self._cluster = cluster
         self._home = home
-        # However long engines take to start: KubeRay has its own patience.
+        # However long engines take to start: neither KubeRay nor Ray Serve sets a limit.
         while not self._serves():
             pause(_LOOK_EVERY_S)
 

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 
 from deploy.kubernetes import pods
 from deploy.kubernetes.pods import Json, labels, meta
-from deploy.kubernetes.ray import usual
-from deploy.kubernetes.values import Values
+from deploy.kubernetes.ray import pods_of
+from deploy.kubernetes.values import NODE_HEALTH, Values
 
 
 def services(values: Values) -> list[Json]:
     """The way in; and all routers by address, for gRPC clients, which choose for themselves."""
-    found = [_service(values, values.name, pods.api_ports(values))]
+    found = [_service(values, values.name, values.api_ports)]
     found[0]["spec"]["type"] = values.network.service
     if values.network.service != "ClusterIP":
         # Else clients come from addresses of nodes, and policies know those of clients.
         found[0]["spec"]["externalTrafficPolicy"] = "Local"
-    if (grpc := pods.api_ports(values).get("grpc")) is not None:
+    if (grpc := values.api_ports.get("grpc")) is not None:
         headless = _service(values, f"{values.name}-routers", {"grpc": grpc})
         headless["spec"]["clusterIP"] = "None"
         found.append(headless)
@@ -42,7 +42,7 @@ def policies(values: Values) -> list[Json]:
             "operator",
             labels(values, "head"),
             [_namespace(network.operator_namespace)],
-            (pods.DASHBOARD, pods.NODE_HEALTH),
+            (pods.DASHBOARD, NODE_HEALTH),
         ),
     ]
     if values.monitoring is not None:
@@ -53,9 +53,11 @@ def policies(values: Values) -> list[Json]:
 
 
 def budgets(values: Values) -> list[Json]:
-    """One pod of each part may be away. A part of one pod has none: it could never be moved."""
+    """One pod of each part may be away, of the fewest that there can be: counted from more, no pod
+    of a pool that the scaling law has made small could be moved. Where that is one, there is none.
+    """
     parts = {"router": values.settings.router.routers}
-    parts |= {group: usual(values, group) for group in values.groups}
+    parts |= {group: pods_of(values, group)[0] for group in values.groups}
     found = [_budget(values, part, number - 1) for part, number in parts.items() if number > 1]
     if values.ray.redis is None:
         # The whole cluster falls with it: whoever drains its node should know.
@@ -74,7 +76,7 @@ def _service(values: Values, name: str, ports: dict[str, int]) -> Json:
 
 
 def _api(values: Values) -> Iterable[int]:
-    return pods.api_ports(values).values()
+    return values.api_ports.values()
 
 
 def _clients(values: Values) -> list[Json]:

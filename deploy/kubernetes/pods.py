@@ -7,19 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.kubernetes import own_settings as own
-from deploy.kubernetes.values import Pool, Size, Values
+from deploy.kubernetes.values import NODE_HEALTH, RAY_METRICS, Pool, Size, Values
 
 Json = dict[str, Any]
 USER = 1000
 """The user of the image."""
-NODE_HEALTH = 52365
-"""Where each of Ray's nodes says that it is well."""
-RAY_METRICS = 8080
 DASHBOARD = 8265
 CONTROL_STORE = 6379
 FRONT_PARTS = frozenset({"router", "controller"})
 """Parts that read what clients are shown, and their keys."""
 _HEAD_S = 60
+_RESTART_S = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Baton puts nothing into Ray's object store; this is near the least that Ray takes."""
 
@@ -39,15 +37,6 @@ def meta(values: Values, name: str, **more: Any) -> Json:
     }
 
 
-def api_ports(values: Values) -> dict[str, int]:
-    """Where routers serve clients, by name."""
-    router = values.settings.router
-    ports = {"api": router.port}
-    if router.grpc_port_wanted is not None:
-        ports["grpc"] = router.grpc_port_wanted
-    return ports | {f"tenant-{n}": port for n, port in enumerate(router.front_tenants.values())}
-
-
 def head(values: Values) -> Json:
     """Ray's head: nothing of Baton runs there."""
     ports = {"gcs": CONTROL_STORE, "dashboard": DASHBOARD, "metrics": RAY_METRICS}
@@ -56,6 +45,8 @@ def head(values: Values) -> Json:
         return _pod(values, "head", container, grace_s=_HEAD_S)
     # All pods of the earlier cluster are ended at once, and those that drain need Ray until then.
     container["lifecycle"] = {"preStop": {"sleep": {"seconds": values.leave_s}}}
+    # The hook also runs before a head that hangs is started anew, and nobody gains by that wait.
+    container["livenessProbe"]["terminationGracePeriodSeconds"] = _RESTART_S
     return _pod(values, "head", container, grace_s=values.leave_s + _HEAD_S)
 
 
@@ -72,7 +63,7 @@ def controller(values: Values) -> Json:
 def router(values: Values) -> Json:
     """A node of Ray for one router, ready when the router is."""
     image = values.image.gpu if values.settings.router.front == "rust" else values.image.cpu
-    ports = {**api_ports(values), "metrics": RAY_METRICS}
+    ports = {**values.api_ports, "metrics": RAY_METRICS}
     container = _leaving(values, _container(values, "ray", image, values.router, ports))
     container["readinessProbe"] = _ready(values)
     pod = _pod(values, "router", container, grace_s=values.leave_s)
@@ -100,12 +91,11 @@ def engines(values: Values, group: str) -> Json:
 
 
 def ray_params(resources: Mapping[str, int], **more: str) -> dict[str, str]:
-    """What `ray start` is told. Resources are in the form that both KubeRay and Ray's autoscaler
-    read: JSON in quotes, whole numbers."""
+    """What `ray start` is told. Resources are in the one form that KubeRay, Ray's autoscaler and
+    the shell all read: JSON in single quotes, with whole numbers and nothing escaped."""
     found = {"object-store-memory": str(_OBJECT_STORE_BYTES), **more}
     if resources:
-        text = json.dumps(dict(resources)).replace('"', '\\"')
-        found["resources"] = f'"{text}"'
+        found["resources"] = f"'{json.dumps(dict(resources))}'"
     return found
 
 

@@ -76,23 +76,39 @@ def choose(profile: str, file: Path | None, single: Sequence[str] = ()) -> Value
 
     Raises StartupError SETTINGS_INVALID with every problem.
     """
+    given = [] if file is None else [_read(file)]
+    given += [_single(text) for text in single]
     tree = dict(PROFILES[profile])
-    if file is not None:
-        tree = merged(tree, _read(file))
-    for text in single:
-        tree = merged(tree, _single(text))
-    return checked(tree)
+    for above in given:
+        tree = merged(tree, above)
+    return checked(tree, [] if tree.get("together") is None else _unread(given))
 
 
-def checked(tree: Mapping[str, Any]) -> Values:
-    """The values of a tree. Raises StartupError SETTINGS_INVALID with every problem."""
+def checked(tree: Mapping[str, Any], known: Sequence[str] = ()) -> Values:
+    """The values of a tree. Raises StartupError SETTINGS_INVALID with every problem, those that are
+    known already among them."""
     try:
-        return Values.model_validate(tree)
+        values = Values.model_validate(tree)
     except ValidationError as error:
         found = [
             f"{'.'.join(map(str, one['loc'])) or 'values'}: {one['msg']}" for one in error.errors()
         ]
-        raise invalid(*found) from error
+        raise invalid(*known, *found) from error
+    if known:
+        raise invalid(*known)
+    return values
+
+
+def _unread(given: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys of the pools' own pods, where pods hold both. A profile's own are no mistake."""
+    sizes = [(pool, tree.get(pool)) for tree in given for pool in ("prefill", "decode")]
+    return [
+        f"{pool}.{key} is given, and together, too: then nothing reads it; "
+        f"allowed: together.{key}, or together null"
+        for pool, size in sizes
+        if isinstance(size, Mapping)
+        for key in size
+    ]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from deploy.kubernetes.values import Values
 
 REDIS_PORT = 6379
 GATE = "deploy.kubernetes.gate:app"
-_START_SLACK_S = 600
-"""For machines to come and images to be fetched, before engines can start."""
 
 
 def manifest(values: Values) -> Json:
@@ -38,13 +36,6 @@ def pods_of(values: Values, group: str) -> tuple[int, int]:
     low = max(math.ceil(least[name] / per_pod) for name in held)
     high = max(math.ceil(most[name] / per_pod) for name in held)
     return (low, max(low, high)) if values.autoscales else (low, low)
-
-
-def usual(values: Values, group: str) -> int:
-    """Pods of a group for the workers that it begins with."""
-    per_pod = values.size_of(group).workers_per_pod
-    begun = max(math.ceil(pool.workers / per_pod) for pool in values.groups[group].values())
-    return max(begun, pods_of(values, group)[0])
 
 
 def _named(values: Values, spec: Json) -> Json:
@@ -78,12 +69,9 @@ def _cluster_spec(values: Values) -> Json:
 
 def _service_spec(values: Values) -> Json:
     """A change builds a second cluster; the first goes once Baton serves in the second."""
-    start_s = math.ceil(values.settings.engine.start_timeout_s) + _START_SLACK_S
     return {
         "serveConfigV2": yaml.safe_dump(gate_config(values), sort_keys=False),
         "upgradeStrategy": {"type": "NewCluster"},
-        "deploymentUnhealthySecondThreshold": start_s,
-        "serviceUnhealthySecondThreshold": start_s,
         "rayClusterDeletionDelaySeconds": values.leave_s,
         "excludeHeadPodFromServeSvc": True,
         # KubeRay wants one. Clients use Baton's own, which knows which pods have a router.

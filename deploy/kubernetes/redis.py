@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.kubernetes.pods import Json, meta
+from deploy.kubernetes.pods import Json, labels, meta
 from deploy.kubernetes.ray import REDIS_PORT
 from deploy.kubernetes.values import Redis, Values
 
@@ -87,8 +87,8 @@ def _claim(redis: Redis) -> Json:
 
 
 def _policy(values: Values, name: str) -> Json:
-    ray = {"podSelector": {"matchLabels": {"baton-cluster": values.name}}}
-    cleaner = {"podSelector": {"matchLabels": {"ray.io/node-type": "redis-cleanup"}}}
+    # Ray's head, and what KubeRay cleans up with afterwards: that pod is made from the head's.
+    head = {"podSelector": {"matchLabels": labels(values, "head")}}
     ports = [{"protocol": "TCP", "port": REDIS_PORT}]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -97,6 +97,6 @@ def _policy(values: Values, name: str) -> Json:
         "spec": {
             "podSelector": {"matchLabels": _selector(values)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": [ray, cleaner], "ports": ports}],
+            "ingress": [{"from": [head], "ports": ports}],
         },
     }

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +17,20 @@ from baton.settings.section import Section
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Labels = dict[str, str]
+NODE_HEALTH = 52365
+"""Where each of Ray's nodes says that it is well."""
+RAY_METRICS = 8080
+"""Where each of Ray's nodes has its own figures."""
+IN_SECRETS: Mapping[str, str] = {
+    "access.keys_path": "api_keys",
+    "tls.cert_path": "tls",
+    "tls.key_path": "tls",
+    "tls.client_ca_path": "client_ca",
+    "tls.cluster_ca_path": "cluster_tls",
+    "tls.cluster_cert_path": "cluster_tls",
+    "tls.cluster_key_path": "cluster_tls",
+}
+"""Baton's settings that name files, and the value that names the Secret which has them."""
 _BESIDE_S = 90
 """What a router without a controller takes to leave, besides draining, and some to spare."""
 
@@ -172,6 +187,16 @@ class Values(Section):
         default_factory=Settings, description="Baton's own; `baton config show --all` lists them."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _files_come_from_secrets(cls, tree: Any) -> Any:
+        # First: else whoever gives one of two files would be asked for the other.
+        taken = [key for key in IN_SECRETS if _has(tree, "settings", *key.split("."))]
+        if taken:
+            problems = [f"settings.{key} is given; use secrets.{IN_SECRETS[key]}" for key in taken]
+            raise ValueError("; ".join(problems))
+        return tree
+
     @model_validator(mode="after")
     def _device_is_known(self) -> Self:
         if self.settings.engine.device == "auto":
@@ -192,6 +217,13 @@ class Values(Section):
         router = self.settings.router
         if router.port == 0 or router.grpc_port_wanted == 0:
             raise ValueError("settings.router.port or grpc_port is 0; allowed: a fixed port")
+        rays = {RAY_METRICS: "figures", NODE_HEALTH: "health"}
+        for name, port in self.api_ports.items():
+            if port in rays:
+                raise ValueError(
+                    f"settings.router: the port of {name} is {port}, where Ray has its "
+                    f"{rays[port]} in every pod; allowed: another"
+                )
         return self
 
     @model_validator(mode="after")
@@ -255,6 +287,15 @@ class Values(Section):
         return {"prefill": self.settings.prefill, "decode": self.settings.decode}
 
     @property
+    def api_ports(self) -> dict[str, int]:
+        """Where routers serve clients, by name."""
+        router = self.settings.router
+        found = {"api": router.port}
+        if router.grpc_port_wanted is not None:
+            found["grpc"] = router.grpc_port_wanted
+        return found | {f"tenant-{n}": port for n, port in enumerate(router.front_tenants.values())}
+
+    @property
     def groups(self) -> dict[str, dict[str, PoolSettings]]:
         """The groups of pods that run engines: which pools' workers each of them holds."""
         if self.together is not None:
@@ -291,3 +332,11 @@ class Values(Section):
     def leave_s(self) -> int:
         """Seconds that a pod has to end."""
         return math.ceil(self.settings.cluster.drain_timeout_s) + _BESIDE_S
+
+
+def _has(tree: Any, *path: str) -> bool:
+    for name in path:
+        if not isinstance(tree, Mapping) or name not in tree:
+            return False
+        tree = tree[name]
+    return True

@@ -14,6 +14,7 @@ import yaml
 from baton import tls
 from baton.settings.tls import TlsSettings
 from deploy import cli, parser
+from deploy.kubernetes import own_settings
 from deploy.kubernetes.profiles import checked, choose
 from deploy.kubernetes.render import manifests
 
@@ -48,6 +49,20 @@ def test_every_command_of_batons_is_understood() -> None:
         parser.build().parse_args(shlex.split(line)[1:])
 
 
+def test_commands_in_a_pod_read_the_settings_there() -> None:
+    inside = re.findall(r"^kubectl .* -- (baton .*)$", "\n".join(COMMANDS), re.M)
+    assert len(inside) > 3
+    assert [line for line in inside if f"--config {own_settings.FILE}" not in line] == []
+
+
+def test_a_cluster_that_is_ended_is_cleaned_up_before_its_redis_goes() -> None:
+    (block,) = (block for block in COMMANDS if "kubectl delete -k" in block)
+    cluster, waits, rest, _ = lines(block)[1:]
+    assert "delete rayservice,raycluster" in cluster
+    assert "--for=delete raycluster" in waits
+    assert rest.startswith("kubectl delete -k base")
+
+
 def test_commands_that_need_nothing_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +93,13 @@ def test_the_values_of_the_guide_are_valid(tmp_path: Path) -> None:
     file.write_text(text)
     values = choose("multi-node", file)
     assert (values.namespace, values.gpus_of("decode")) == ("llama", 2)
+
+
+def test_the_certificate_of_the_guide_has_every_name_that_clients_use() -> None:
+    (row,) = re.findall(r"^\| `baton-tls` \|.*$", TEXT, re.M)
+    for service in manifests(choose("multi-node", None))["services"]:
+        name = service["metadata"]["name"].replace("baton", "NAME", 1)
+        assert f"`{name}.NAMESPACE.svc`" in row
 
 
 def test_the_secrets_of_the_guide_are_those_of_the_manifests() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.deploy.kubernetes.test_render import manifests, part
 
 
@@ -13,13 +15,23 @@ def test_clients_beyond_the_cluster_come_with_their_own_addresses() -> None:
     assert "externalTrafficPolicy" not in service["spec"]
 
 
-def test_one_of_the_workers_that_a_cluster_begins_with_may_be_away() -> None:
+@pytest.mark.parametrize(
+    ("single", "least"),
+    [
+        ("settings.scaling.mode=manual", 2),
+        ("settings.scaling.decode_min_workers=2", 1),
+        # The scaling law may leave one, and that one has to be movable.
+        ("settings.scaling.decode_min_workers=1", None),
+    ],
+)
+def test_one_of_the_fewest_pods_of_a_pool_may_be_away(single: str, least: int | None) -> None:
     found = {
         d["metadata"]["name"]: d["spec"]["minAvailable"]
-        for d in manifests("multi-node", "settings.decode.workers=3")
+        for d in manifests("multi-node", "settings.decode.workers=3", single)
         if d["kind"] == "PodDisruptionBudget"
     }
-    assert found["baton-decode"] == 2
+    assert found.get("baton-decode") == least
+    assert found["baton-router"] == 1
 
 
 def test_engines_have_no_key_of_the_front_door() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,18 @@ def no_room_for_a_router(documents: list[Json]) -> None:
             del group["rayStartParams"]["resources"]
 
 
+def marks_that_kuberay_cannot_read(documents: list[Json]) -> None:
+    for group in one(documents, "RayCluster")["spec"]["workerGroupSpecs"]:
+        escaped = group["rayStartParams"]["resources"].strip("'").replace('"', '\\"')
+        group["rayStartParams"]["resources"] = f'"{escaped}"'
+
+
+def marks_that_the_shell_changes(documents: list[Json]) -> None:
+    for group in one(documents, "RayCluster")["spec"]["workerGroupSpecs"]:
+        bare = group["rayStartParams"]["resources"].strip("'")
+        group["rayStartParams"]["resources"] = f'"{bare}"'
+
+
 def policy(documents: list[Json], name: str) -> Json:
     policies = checks.of_kind(documents, "NetworkPolicy")
     return next(p["spec"] for p in policies if p["metadata"]["name"] == f"baton-{name}")
@@ -189,6 +202,11 @@ def a_cluster_open_to_strangers(documents: list[Json]) -> None:
     rule_of(documents, "inside")["from"].append({"namespaceSelector": {}})
 
 
+def a_redis_open_to_engines(documents: list[Json]) -> None:
+    whom = rule_of(documents, "redis")["from"][0]["podSelector"]["matchLabels"]
+    del whom["baton-part"]
+
+
 def engines_on_nodes_that_are_kept_out(documents: list[Json]) -> None:
     part(documents, "decode")["hostNetwork"] = True
 
@@ -200,7 +218,8 @@ MUTATIONS = [
     unknown_argument, unknown_program, selects_nothing, file_in_no_volume, no_room_for_a_worker,
     no_room_for_a_router, wrong_path_of_a_probe, wrong_path_of_rays_probe,
     pods_that_do_not_reach_each_other, an_operator_that_is_kept_out, a_prometheus_that_is_kept_out,
-    a_cluster_open_to_strangers, engines_on_nodes_that_are_kept_out,
+    a_cluster_open_to_strangers, engines_on_nodes_that_are_kept_out, a_redis_open_to_engines,
+    marks_that_kuberay_cannot_read, marks_that_the_shell_changes,
 ]  # fmt: skip
 
 
@@ -228,13 +247,21 @@ def test_the_head_of_a_ray_service_outlasts_those_who_drain() -> None:
     drain_s = pods["router"]["terminationGracePeriodSeconds"]
     hook = pods["head"]["containers"][0]["lifecycle"]["preStop"]
     assert drain_s <= hook["sleep"]["seconds"] < pods["head"]["terminationGracePeriodSeconds"]
+    # Else the hook would keep a head that hangs for as long.
+    assert pods["head"]["containers"][0]["livenessProbe"]["terminationGracePeriodSeconds"] == 10
     assert "lifecycle" not in part(manifests("multi-node"), "head")["containers"][0]
 
 
 def test_a_router_pod_has_a_place_for_one() -> None:
     groups = one(manifests("multi-node"), "RayCluster")["spec"]["workerGroupSpecs"]
     (routers,) = (group for group in groups if group["groupName"] == "router")
-    assert json.loads(json.loads(routers["rayStartParams"]["resources"])) == {"baton-router": 1}
+    (text,) = shlex.split(routers["rayStartParams"]["resources"])
+    assert json.loads(text) == {"baton-router": 1}
+
+
+def test_a_roll_out_names_no_time_that_nobody_keeps() -> None:
+    (service,) = checks.of_kind(manifests("rdma"), "RayService")
+    assert not [key for key in service["spec"] if key.endswith("UnhealthySecondThreshold")]
 
 
 def mounted_settings(documents: list[Json]) -> set[str]:

@@ -13,6 +13,7 @@ from baton.settings import load
 from baton.settings.keys import FIELDS
 from deploy.kubernetes import own_settings, render
 from deploy.kubernetes.profiles import PROFILES, checked, choose, merged
+from deploy.kubernetes.values import IN_SECRETS
 
 
 def refused(*single: str, profile: str = "laptop") -> str:
@@ -48,6 +49,9 @@ def test_single_values_win_over_a_file_and_it_over_the_profile(tmp_path: Path) -
         ("settings.engine.device=auto", "allowed: cpu or cuda"),
         ("settings.router.port=0", "a fixed port"),
         ("settings.cluster.bind_host=node", "it follows from the other values"),
+        ("settings.router.port=8080", "the port of api is 8080, where Ray has its figures"),
+        ("settings.router.port=8079", "the port of grpc is 8080, where Ray has its figures"),
+        ("settings.router.grpc_port=52365", "the port of grpc is 52365, where Ray has its health"),
         ("settings.decode.accelerator_type=H100", "decode.node_selector"),
         ("settings.decode.cpus_per_worker=2", "decode.cpus is 1; its workers take 2"),
         ("model.folder=x", "one of claim and host_path"),
@@ -59,6 +63,39 @@ def test_single_values_win_over_a_file_and_it_over_the_profile(tmp_path: Path) -
 )
 def test_what_cannot_be_is_refused_by_name(single: str, said: str) -> None:
     assert said in refused(single)
+
+
+def test_ports_of_tenants_are_not_rays_own() -> None:
+    front = ("settings.router.front=rust", "settings.router.grpc=false")
+    said = refused(*front, "settings.router.front_tenants={a: 9000, b: 8080}")
+    assert "the port of tenant-1 is 8080" in said
+
+
+@pytest.mark.parametrize("key", sorted(IN_SECRETS))
+def test_files_are_named_by_secrets_only(key: str) -> None:
+    said = refused(f"settings.{key}=/x", profile="one-gpu-node")
+    assert f"settings.{key} is given; use secrets.{IN_SECRETS[key]}" in said
+    assert "or none" not in said
+
+
+def test_every_file_of_access_is_in_a_secret() -> None:
+    paths = [key for key in FIELDS if key.startswith(("tls.", "access.")) and "_path" in key]
+    assert sorted(paths) == sorted(IN_SECRETS)
+
+
+def test_pods_of_a_pool_that_nobody_makes_have_no_values(tmp_path: Path) -> None:
+    said = refused("prefill.memory=32Gi", profile="one-gpu-node")
+    assert "prefill.memory is given" in said
+    assert "together.memory" in said
+    # Beside other problems; a profile's own pools are nobody's mistake.
+    assert "decode.shm" in refused("together={cpus: 0}", "decode.shm=1Gi", profile="multi-node")
+    assert choose("multi-node", None, ["together={cpus: 8}"]).groups.keys() == {"together"}
+    file = tmp_path / "values.yaml"
+    file.write_text("decode: {cpus: 4}\n")
+    with pytest.raises(StartupError):
+        choose("one-gpu-node", file)
+    apart = choose("one-gpu-node", file, ["together=null", "prefill.cpus=4"])
+    assert apart.decode.cpus == 4
 
 
 def test_figures_that_nobody_could_read_are_refused() -> None:
