@@ -37,8 +37,7 @@ P0 = Placement(WorkerId("prefill-0"), Role.PREFILL, 1, 0)
 
 
 def shared_memory() -> set[str]:
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {path.name for path in Path("/dev/shm").glob("*")}
 
 
 def eventually(done: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -57,14 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runtime(folder: Path) -> Iterator[RayRuntime]:
     memory = shared_memory()
     children = set(descendants(os.getpid()))
-    options = RayOptions("local", "test", "127.0.0.1", folder, 75, 4, {"node": 8})
-    runtime = start_or_join(options)
+    runtime = start_or_join(RayOptions("local", "test", "127.0.0.1", folder, 75, 4, {"node": 8}))
     yield runtime
-    (folder / "logs").mkdir()
-    (folder / "logs" / "of an earlier failure").touch()
+    (earlier := folder / "logs" / "of an earlier failure").mkdir(parents=True)
     assert runtime.shutdown(keep_logs_in=folder / "logs")
-    assert not runtime.shutdown(keep_logs_in=folder / "logs")
-    assert "of an earlier failure" not in {log.name for log in (folder / "logs").iterdir()}
+    assert not runtime.shutdown()
+    assert not earlier.exists()
     assert set(descendants(os.getpid())) <= children
     assert shared_memory() <= memory
     assert not list(folder.glob("ray-*"))
