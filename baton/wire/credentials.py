@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -15,16 +15,20 @@ from baton.watched import Watched
 Option: TypeAlias = tuple[str, str | int]
 Dial: TypeAlias = Callable[[str, Sequence[Option]], grpc.aio.Channel]
 """Opens a channel to a worker at HOST:PORT."""
+T = TypeVar("T")
 
 
 def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
-    """Of the public endpoint; None = it speaks without encryption. Raises OSError, ValueError."""
+    """Of one port of the public endpoint; None = it speaks without encryption.
+
+    Raises OSError, ValueError.
+    """
     files = public_files(tls)
     return None if files is None else _server(files)
 
 
 def worker_credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
-    """Of a worker's service; None = it takes anybody. Raises OSError, ValueError."""
+    """Of one port of a worker's service; None = it takes anybody. Raises OSError, ValueError."""
     files = cluster_files(tls)
     return None if files is None else _server(files)
 
@@ -61,13 +65,29 @@ def dial(address: str, options: Sequence[Option]) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options)
 
 
+def changes(latest: Callable[[], T], known: T) -> Callable[[], T | None]:
+    """Gives what is the latest, and None while that is what is `known` or was given before."""
+
+    def change() -> T | None:
+        nonlocal known
+        before, known = known, latest()
+        return None if known is before else known
+
+    return change
+
+
 def _server(files: TlsFiles, now: Callable[[], float] = time.monotonic) -> grpc.ServerCredentials:
+    """For one port alone: another would not hear of what the first has been told already."""
+
     def configuration() -> grpc.ServerCertificateConfiguration:
         cert, key, ca = files.read()
         return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
 
     watched = Watched(files.paths, configuration, now)
-    # gRPC asks at every handshake.
+    first = watched.latest()
+    # gRPC asks at every handshake, and reads keys and certificates anew whenever it is given any;
+    # the stubs do not know that None stands for no change.
+    news = cast("Callable[[], grpc.ServerCertificateConfiguration]", changes(watched.latest, first))
     return grpc.dynamic_ssl_server_credentials(
-        watched.latest(), watched.latest, require_client_authentication=files.ca is not None
+        first, news, require_client_authentication=files.ca is not None
     )

@@ -6,7 +6,8 @@ with Client("localhost:8001") as client:
     print(client.generate("Once upon a time", max_tokens=50))
 """
 
-from baton_client.aio import AsyncClient, AsyncSession, AsyncStream
+from baton_client.aio import AsyncClient, AsyncSession
+from baton_client.aio_stream import AsyncStream
 from baton_client.answers import (
     Choice,
     Completion,
@@ -20,7 +21,7 @@ from baton_client.answers import (
     TokenLogprob,
     Usage,
 )
-from baton_client.client import Client, Session, Stream
+from baton_client.client import Client, Session
 from baton_client.connection import TlsOptions
 from baton_client.errors import (
     BatonError,
@@ -39,6 +40,7 @@ from baton_client.errors import (
 )
 from baton_client.prompts import Message, Prompt, Sampling
 from baton_client.retries import Retries
+from baton_client.stream import Stream
 
 __version__ = "0.1.0"
 

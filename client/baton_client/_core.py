@@ -5,12 +5,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import grpc
-from google.protobuf.message import Message as ProtoMessage
 
+from baton_client._asking import Asking, Unary
 from baton_client._direct import Reach, resumable
+from baton_client._kept import Kept
 from baton_client.answers import (
     Answer,
     Completion,
@@ -29,14 +30,13 @@ from baton_client.errors import (
     ServerError,
     from_rpc,
 )
-from baton_client.prompts import Ask, Prompt, prompt_message
+from baton_client.prompts import Ask, Prompt, prompt_message, put
 from baton_client.retries import Attempts, Budget, Retries
 from baton_client.v1 import service_pb2 as pb
 
 DEADLINE_SLACK_S = 0.5
 """How long before the client's deadline a server may take it for passed."""
 
-T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -49,7 +49,8 @@ class ClientOptions(TypedDict, total=False):
     plaintext_key_ok: send the key unencrypted to other machines too, on a trusted network; and
         follow routers on this machine to workers on others.
     model: which model to ask; "" = the one that is served.
-    timeout_s: seconds for a whole call, retries included; None = for ever. Default 600.
+    timeout_s: seconds for a whole call, retries included, from the first time that a stream is
+        read; None = for ever. Default 600.
     retries: how failed calls are made again; None = never.
     direct: read answers from the decode workers, past the routers, where the cluster offers that.
         A stream that breaks goes on through a router. Pieces then always carry token ids.
@@ -79,19 +80,6 @@ class _Settings:
     direct: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unary(Generic[T]):
-    """A call with one answer: its method, its request, and how the reply is read.
-
-    `elsewhere` is how many more routers may know what one of them does not.
-    """
-
-    method: Literal["Embed", "CountTokens", "ListModels", "GetStory"]
-    request: ProtoMessage
-    read: Callable[[Any], T]
-    elsewhere: int = 0
-
-
 class Core:
     """The checked options of a client, and what follows from them without a channel."""
 
@@ -104,23 +92,24 @@ class Core:
         self.model = settings.model
         self.direct = settings.direct
         self.reach = Reach()
-        self.closed = False
         self._timeout_s = settings.timeout_s
         self._budget = Budget(settings.retries or Retries(attempts=1))
 
-    def check_open(self) -> None:
-        """Raises RequestCancelledError once the client is closed."""
-        if self.closed:
-            raise RequestCancelledError("the client is closed")
-
-    def attempts(self, timeout_s: float | None, elsewhere: int = 0) -> Attempts:
+    def attempts(self, timeout_s: float | None) -> Attempts:
         """The attempts at a call; `timeout_s` None = the client's, infinite = no deadline."""
         seconds = self._timeout_s if timeout_s is None else timeout_s
-        return Attempts(self._budget, None if seconds == math.inf else seconds, elsewhere)
+        return Attempts(self._budget, None if seconds == math.inf else seconds)
+
+    def asking(self, call: Unary[Any], timeout_s: float | None) -> Asking:
+        """Whom a call with one answer is asked of."""
+        ends = self.connection.ends
+        several = call.everywhere and len(ends) > 1
+        return Asking(self.attempts(timeout_s), ends if several else (None,))
 
     def count_tokens(self, prompt: Prompt, model: str, ids: bool) -> Unary[TokenCount]:
         """The call that counts a prompt's tokens."""
-        request = pb.CountTokensRequest(model=model or self.model, return_token_ids=ids)
+        request = pb.CountTokensRequest(return_token_ids=ids)
+        put(request, "model", model or self.model)
         request.prompt.CopyFrom(prompt_message(prompt))
 
         def read(reply: pb.CountTokensResponse) -> TokenCount:
@@ -130,8 +119,9 @@ class Core:
 
     def embed(self, texts: str | Sequence[str], model: str) -> Unary[Embeddings]:
         """The call that embeds texts."""
-        listed = [texts] if isinstance(texts, str) else texts
-        request = pb.EmbedRequest(model=model or self.model, texts=listed)
+        request = pb.EmbedRequest()
+        put(request, "model", model or self.model)
+        put(request, "texts", [texts] if isinstance(texts, str) else texts)
 
         def read(reply: pb.EmbedResponse) -> Embeddings:
             return Embeddings(vectors(reply.embeddings), usage(reply.usage))
@@ -155,19 +145,23 @@ class Core:
         def read(reply: pb.GetStoryResponse) -> str:
             return reply.text
 
-        request, others = pb.GetStoryRequest(request_id=request_id), len(self.connection.hosts) - 1
-        return Unary("GetStory", request, read, elsewhere=others)
+        request = pb.GetStoryRequest()
+        put(request, "request_id", request_id)
+        return Unary("GetStory", request, read, everywhere=True)
 
 
 class Reading:
     """One streamed answer, whoever reads the messages: its pieces, attempts and end."""
 
-    def __init__(self, core: Core, ask: Ask, done: Callable[[Completion], None] | None) -> None:
+    def __init__(
+        self, core: Core, kept: Kept[Any], ask: Ask, done: Callable[[Completion], None] | None
+    ) -> None:
         self._core = core
+        self.kept = kept
         self._ask = ask
         self._done = done
         self._headers: Headers = core.connection.metadata + ask.metadata
-        self._answer = Answer(time.monotonic(), ask.request.sampling.n or 1)
+        self._answer = Answer(ask.request.sampling.n or 1)
         self._attempts = core.attempts(ask.timeout_s)
         wanted = core.direct if ask.direct is None else ask.direct
         self._direct = wanted and ask.request.sampling.n <= 1
@@ -189,7 +183,8 @@ class Reading:
 
     def call_arguments(self) -> dict[str, Any]:
         """What the next attempt is called with. Raises RequestCancelledError after `close`."""
-        self._core.check_open()
+        self.kept.check_open()
+        self._answer.start(time.monotonic())
         request = self._ask.attempt()
         request.direct = self._direct and not self._routed and self._core.reach.ask()
         request.return_token_ids |= self._direct
@@ -221,14 +216,13 @@ class Reading:
         self._goes_on = resumable(self._ask.request.sampling)
         return message.route
 
-    def may_follow(self, address: str) -> bool:
-        """Whether to read from a worker there; if not, the next attempt is the router's."""
+    def detour_s(self, address: str) -> float | None:
+        """None = read from the worker there; otherwise the seconds before a router is asked."""
         if self._core.connection.may_read_from(address):
-            return True
+            return None
         self._routed = True
         self._core.reach.failed(math.inf)
-        self._attempts.fall_back_s()
-        return False
+        return self._attempts.fall_back_s()
 
     def ended(self) -> None:
         """Take the end of the call. Raises ServerError where the answer is not whole."""
@@ -285,8 +279,8 @@ class Reading:
     def left(self) -> None:
         """Note that the caller went before the end."""
         if self.completion is None and self.error is None:
-            request_id = self._answer.request_id
-            self.error = RequestCancelledError("left before the end", request_id=request_id)
+            text = "the client is closed" if self.kept.closed.is_set() else "left before the end"
+            self.error = RequestCancelledError(text, request_id=self._answer.request_id)
 
     def next_piece(self) -> Piece | None:
         """A piece that has arrived. Raises the error that ended the stream."""

@@ -1,13 +1,22 @@
 """What `FakeBaton` answers: prompts in words, scripts in messages."""
 
-from dataclasses import dataclass
+import threading
+import time
+from dataclasses import dataclass, field
+
+import grpc
 
 from baton_client.answers import FinishReason
 from baton_client.errors import BatonError
+from baton_client.prompts import new_id
 from baton_client.v1 import service_pb2 as pb
 
 MODEL = "fake-model"
 MAX_MODEL_LEN_TOKENS = 4096
+# A call whose answer is to be read by another holds a thread that the other may need.
+_OFFERED_MAX = 32
+_GRANT_S = 10.0
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,47 @@ class Script:
     delay_s: float = 0.0
     finish_reason: FinishReason = FinishReason.STOP
     error: BatonError | None = None
+
+
+@dataclass(eq=False)
+class Answer:
+    """One that is read directly."""
+
+    request: pb.GenerateRequest
+    script: Script
+    grant: bytes = field(default_factory=lambda: new_id().encode())
+    over: threading.Event = field(default_factory=threading.Event)
+    whole: bool = False
+
+
+class Offers:
+    """The answers that wait to be read directly, a few at a time; from any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, Answer] = {}
+        self._lock = threading.Lock()
+
+    def offer(self, answer: Answer) -> Answer | None:
+        """The answer, which waits now; None where enough wait already."""
+        with self._lock:
+            if len(self._waiting) >= _OFFERED_MAX:
+                return None
+            self._waiting[answer.grant] = answer
+            return answer
+
+    def take(self, grant: bytes) -> Answer | None:
+        """The answer, once."""
+        with self._lock:
+            return self._waiting.pop(grant, None)
+
+    def read(self, answer: Answer, context: grpc.ServicerContext) -> bool:
+        """Wait for it to be read; whether it was, to its end. Nobody is waited for for ever."""
+        ends_at = time.monotonic() + _GRANT_S
+        while not answer.over.wait(_LOOK_S) and context.is_active():
+            if time.monotonic() >= ends_at and self.take(answer.grant):
+                break
+        self.take(answer.grant)
+        return answer.whole
 
 
 def words(prompt: pb.Prompt) -> list[str]:

@@ -1,174 +1,27 @@
 """The client for programs with an event loop. It belongs to the loop that first uses it."""
 
 import asyncio
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 from grpc import aio
 
 from baton_client import batch
-from baton_client._core import ClientOptions, Core, Reading, Unary
-from baton_client._direct import OK, WORD_S, AsyncCall, Channels, error_of, watch
-from baton_client.answers import Completion, Embeddings, Model, Piece, TokenCount
+from baton_client._asking import Unary
+from baton_client._core import ClientOptions, Core, Reading
+from baton_client._direct import Channels
+from baton_client._kept import Kept
+from baton_client.aio_stream import AsyncStream, is_ending, pause
+from baton_client.answers import Completion, Embeddings, Model, TokenCount
+from baton_client.connection import Options
 from baton_client.errors import BatonError, RequestCancelledError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
 from baton_client.session import History, opening
-from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 T = TypeVar("T")
-
-
-class AsyncStream(AsyncIterator[Piece]):
-    """An answer that arrives piece by piece. Leave it early and the cluster stops working on it.
-
-    async with client.stream("Tell me a story") as stream:
-        async for piece in stream:
-            print(piece, end="", flush=True)
-    print((await stream.result()).usage)
-    """
-
-    def __init__(
-        self,
-        stubs: "Sequence[pb_grpc.BatonAsyncStub]",
-        reading: Reading,
-        workers: Channels[aio.Channel],
-    ) -> None:
-        self._stubs = stubs
-        self._workers = workers
-        self._reading = reading
-        self._call: AsyncCall | None = None
-        self._direct: AsyncCall | None = None
-        self._watching: asyncio.Future[None] | None = None
-        self._left = asyncio.Event()
-
-    async def __anext__(self) -> Piece:
-        while (piece := self._reading.next_piece()) is None:
-            if self._reading.completion is not None:
-                raise StopAsyncIteration
-            await self._read()
-        return piece
-
-    async def result(self) -> Completion:
-        """Read what is left; the whole answer. Raises BatonError where there is none."""
-        async for _ in self:
-            pass
-        return cast("Completion", self._reading.completion)
-
-    @property
-    def so_far(self) -> Completion:
-        """What has arrived, also when the rest never will."""
-        return self._reading.so_far()
-
-    def cancel(self) -> None:
-        """Stop the request; whoever reads it gets RequestCancelledError."""
-        self._left.set()
-        # The router first: what it hears from the worker then is no news.
-        for call in (self._call, self._direct):
-            if call is not None:
-                call.cancel()
-
-    def __del__(self) -> None:
-        # What listens for the router's end holds both calls: nothing else would end them.
-        self.cancel()
-
-    async def _read(self) -> None:
-        """Take one message, or the end, or pause after a failure."""
-        if self._left.is_set():
-            self._reading.left()
-            return
-        try:
-            self._call = self._call or self._open()
-            message = await (self._direct or self._call).read()
-        except grpc.RpcError as error:
-            await self._pause(await self._failed(error))
-        except asyncio.CancelledError:
-            if self._left.is_set() or _is_ending() or self._direct is None:
-                self._leave()
-            else:
-                # The router's call has failed, and `_watch` has ended the worker's.
-                await self._pause(await self._failed(await error_of(self._direct)))
-        else:
-            self._take(message)
-
-    def _leave(self) -> None:
-        self.cancel()
-        if _is_ending():
-            raise asyncio.CancelledError
-        # `cancel` was called beside it, or the client was closed.
-        self._reading.left()
-
-    def _take(self, message: object) -> None:
-        if isinstance(message, pb.GenerateResponse):
-            route = self._reading.took(message)
-            if self._reading.error is not None:
-                self.cancel()
-            elif route is not None:
-                self._follow(route)
-        elif self._direct is not None:
-            # What the router has to tell is left.
-            self._unfollow()
-        else:
-            self._reading.ended()
-
-    def _follow(self, route: pb.Route) -> None:
-        """Read from the worker, unless the router's call fails meanwhile."""
-        if self._call is not None and not self._reading.may_follow(route.address):
-            self._call.cancel()
-            self._call = None
-            return
-        stub = pb_grpc.DirectStub(self._workers.to(route.address))
-        request, left_s = pb.StreamRequest(grant=route.grant), self._reading.left_s()
-        self._direct = call = cast("AsyncCall", stub.Stream(request, timeout=left_s))
-        watching = watch(cast("AsyncCall", self._call), call)
-        self._watching = asyncio.ensure_future(watching)  # noqa: TID251 (held here until its end)
-
-    def _unfollow(self) -> None:
-        self._direct = None
-        if self._watching is not None:
-            self._watching.cancel()
-
-    async def _failed(self, error: grpc.RpcError) -> float:
-        router, direct = self._call, self._direct
-        self._unfollow()
-        if direct is not None and self._reading.has_all:
-            return 0.0
-        self._call = None
-        if router is None or direct is None:
-            return self._reading.failed(error)
-        told = None
-        try:
-            async with asyncio.timeout(WORD_S):
-                told = await error_of(router) if await router.code() is not OK else None
-        except TimeoutError:
-            router.cancel()
-        return self._reading.broke(error, told)
-
-    def _open(self) -> "aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]":
-        stub = self._stubs[min(self._reading.attempt, len(self._stubs)) - 1]
-        return stub.Generate(**self._reading.call_arguments())
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._left.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.cancel()
-        self._reading.left()
-
-
-def _is_ending() -> bool:
-    """Whether the running task itself is being cancelled, and not just a call of its own."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 class AsyncSession(History):
@@ -184,10 +37,8 @@ class AsyncSession(History):
     ) -> None:
         super().__init__(messages, options)
         self._client = client
-
-    @cached_property
-    def _channel(self) -> aio.Channel | None:
-        return self._client.sticky_channel()
+        self._channel: aio.Channel | None = None
+        self._begun = False
 
     async def send(self, text: str, **options: Unpack[GenerateOptions]) -> Completion:
         """Say something; the answer. Raises BatonError."""
@@ -196,13 +47,17 @@ class AsyncSession(History):
 
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> AsyncStream:
         """Say something; the answer as it comes. It is remembered once it is whole."""
+        self._client.check_open()
+        if not self._begun:
+            self._channel, self._begun = self._client.sticky_channel(), True
         ask = self.ask(text, options, self._client.core.model)
         return self._client.open_stream(ask, self._channel, self.remember(text))
 
     async def close(self) -> None:
-        """Give the connection back."""
-        if self._channel is not None:
-            await self._channel.close(None)
+        """Give the connection back. Turns after it go to any router."""
+        channel, self._channel, self._begun = self._channel, None, True
+        if channel is not None:
+            await channel.close(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,7 +75,8 @@ class AsyncClient:
 
     def __init__(self, routers: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self.core = Core(routers, options)
-        self._channels: weakref.WeakSet[aio.Channel] = weakref.WeakSet()
+        self._kept: Kept[aio.Channel] = Kept()
+        self._closing = asyncio.Event()
         self._workers = Channels(self._open_direct)
 
     # Opened at the first call, when the loop runs that it belongs to.
@@ -291,8 +147,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close all connections; running requests fail with RequestCancelledError."""
-        self.core.closed = True
-        for channel in list(self._channels):
+        channels = self._kept.close()
+        self._closing.set()
+        for channel in channels:
             await channel.close(None)
 
     async def __aenter__(self) -> Self:
@@ -309,7 +166,13 @@ class AsyncClient:
     ) -> AsyncStream:
         """For sessions: the first attempt goes to `sticky`, others to any router."""
         stubs = [self._stub] if sticky is None else [pb_grpc.BatonStub(sticky), self._stub]
-        return AsyncStream(stubs, Reading(self.core, ask, done), self._workers)
+        stream = AsyncStream(stubs, Reading(self.core, self._kept, ask, done), self._workers)
+        self._kept.stream(stream)
+        return stream
+
+    def check_open(self) -> None:
+        """For sessions: raises RequestCancelledError once the client is closed."""
+        self._kept.check_open()
 
     def sticky_channel(self) -> aio.Channel | None:
         """For sessions: a channel that keeps to one router; None where there is but one."""
@@ -322,29 +185,35 @@ class AsyncClient:
     def _open_direct(self, address: str) -> aio.Channel:
         return self._connect(address, self.core.connection.direct_options())
 
-    def _connect(self, target: str, options: list[tuple[str, Any]]) -> aio.Channel:
-        credentials = self.core.connection.credentials
-        if credentials is None:
-            channel = aio.insecure_channel(target, options)
-        else:
-            channel = aio.secure_channel(target, credentials, options)
-        self._channels.add(channel)
+    def _connect(self, target: str, options: Options) -> aio.Channel:
+        self._kept.check_open()
+        channel = self.core.connection.opened(aio, target, options)
+        self._kept.channel(channel)
         return channel
 
     async def _ask(self, call: Unary[T], timeout_s: float | None) -> T:
-        attempts = self.core.attempts(timeout_s, call.elsewhere)
-        method = getattr(self._stub, call.method)
+        asking = self.core.asking(call, timeout_s)
         while True:
-            self.core.check_open()
-            headers, left_s = self.core.connection.metadata, attempts.left_s()
+            self._kept.check_open()
             try:
-                reply = await method(call.request, timeout=left_s, metadata=headers)
+                reply = await self._reply(call, asking.end, asking.left_s())
             except grpc.RpcError as error:
-                await asyncio.sleep(attempts.pause_s(from_rpc(error)))
+                self._kept.check_open()
+                await pause(self._closing, asking.failed(from_rpc(error)))
             except asyncio.CancelledError as error:
-                if _is_ending():
+                if is_ending():
                     raise
-                raise RequestCancelledError("the client was closed") from error
+                raise RequestCancelledError("the client is closed") from error
             else:
-                attempts.succeeded()
+                asking.succeeded()
                 return call.read(reply)
+
+    async def _reply(self, call: Unary[Any], end: str | None, left_s: float | None) -> Any:
+        """What one router says, or any of them."""
+        arguments = {"timeout": left_s, "metadata": self.core.connection.metadata}
+        with self._kept.calling():
+            if end is None:
+                return await getattr(self._stub, call.method)(call.request, **arguments)
+            async with self._connect(end, self.core.connection.end_options()) as channel:
+                stub = pb_grpc.BatonStub(channel)
+                return await getattr(stub, call.method)(call.request, **arguments)

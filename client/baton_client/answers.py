@@ -182,8 +182,8 @@ class _Growing:
 class Answer:
     """An answer as it grows. Times are readings of one clock, in seconds."""
 
-    def __init__(self, started: float, choices: int = 1) -> None:
-        self._started = started
+    def __init__(self, choices: int = 1) -> None:
+        self._started: float | None = None
         self._choices = choices
         self._first: float | None = None
         self._growing: dict[int, _Growing] = {}
@@ -203,6 +203,11 @@ class Answer:
         """Whether the only choice has its last piece."""
         last = self._growing[0].pieces[-1] if 0 in self._growing else None
         return self._choices == 1 and last is not None and last.finish_reason is not None
+
+    def start(self, now: float) -> None:
+        """Note that it is asked for, the first time or again."""
+        if self._started is None:
+            self._started = now
 
     def add(self, message: pb.GenerateResponse, now: float) -> list[Piece]:
         """Take a message; its pieces."""
@@ -228,8 +233,9 @@ class Answer:
     def so_far(self, now: float, attempts: int) -> Completion:
         """What has arrived, whole or not."""
         choices = [self._growing[index].choice(index) for index in sorted(self._growing)]
-        first_s = None if self._first is None else self._first - self._started
-        times = (self._timing, first_s, now - self._started)
+        started = now if self._started is None else self._started
+        first_s = None if self._first is None else self._first - started
+        times = (self._timing, first_s, now - started)
         used = self._usage or Usage(completion_tokens=sum(choice.tokens for choice in choices))
         return Completion(self.request_id, self.model, tuple(choices), used, *times, attempts)
 

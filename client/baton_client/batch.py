@@ -14,8 +14,8 @@ from baton_client.errors import BatonError
 from baton_client.prompts import Prompt
 
 if TYPE_CHECKING:
-    from baton_client.aio import AsyncStream
-    from baton_client.client import Stream
+    from baton_client.aio_stream import AsyncStream
+    from baton_client.stream import Stream
 
 Result = Completion | BatonError
 _WIDTH = 24
@@ -109,6 +109,12 @@ def refuse_name(options: Mapping[str, object]) -> None:
         raise TypeError("map: no request_id, for each request has its own")
 
 
+def bare(error: BatonError) -> BatonError:
+    """The error without the frames it came through: they keep prompts and streams."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def run(open_stream: Callable[[Prompt], "Stream"], batch: Batch) -> list[Result]:
     """Answer all prompts with threads. Whatever interrupts it cancels what runs."""
     running: set[Stream] = set()
@@ -123,7 +129,7 @@ def run(open_stream: Callable[[Prompt], "Stream"], batch: Batch) -> list[Result]
                 running.add(stream)
                 return read(stream)
         except BatonError as error:
-            return error
+            return bare(error)
 
     def read(stream: "Stream") -> Completion:
         if batch.stopped:
@@ -161,7 +167,7 @@ async def run_async(open_stream: Callable[[Prompt], "AsyncStream"], batch: Batch
                     batch.progress.took(piece.tokens)
                 return await stream.result()
         except BatonError as error:
-            return error
+            return bare(error)
 
     try:
         async with asyncio.TaskGroup() as group:

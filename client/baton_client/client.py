@@ -1,154 +1,25 @@
 """The client for programs without an event loop. It may be shared by any number of threads."""
 
-import threading
-import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
 from baton_client import batch
-from baton_client._core import ClientOptions, Core, Reading, Unary
-from baton_client._direct import OK, QUIET, WORD_S, Call, Channels
-from baton_client.answers import Completion, Embeddings, Model, Piece, TokenCount
-from baton_client.errors import BatonError, from_rpc
+from baton_client._asking import Unary
+from baton_client._core import ClientOptions, Core, Reading
+from baton_client._direct import Channels
+from baton_client._kept import Kept
+from baton_client.answers import Completion, Embeddings, Model, TokenCount
+from baton_client.connection import Options
+from baton_client.errors import BatonError, RequestCancelledError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
 from baton_client.session import History, opening
-from baton_client.v1 import service_pb2 as pb
+from baton_client.stream import Stream
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 T = TypeVar("T")
-
-
-class Stream(Iterator[Piece]):
-    """An answer that arrives piece by piece. Leave it early and the cluster stops working on it.
-
-    with client.stream("Tell me a story") as stream:
-        for piece in stream:
-            print(piece, end="", flush=True)
-    print(stream.result().usage)
-    """
-
-    def __init__(
-        self,
-        stubs: Sequence[pb_grpc.BatonStub],
-        reading: Reading,
-        workers: Channels[grpc.Channel],
-    ) -> None:
-        self._stubs = stubs
-        self._workers = workers
-        self._direct: Call | None = None
-        self._reading = reading
-        self._call: Call | None = None
-        self._left = threading.Event()
-
-    def __next__(self) -> Piece:
-        while (piece := self._reading.next_piece()) is None:
-            if self._reading.completion is not None:
-                raise StopIteration
-            self._read()
-        return piece
-
-    def result(self) -> Completion:
-        """Read what is left; the whole answer. Raises BatonError where there is none."""
-        for _ in self:
-            pass
-        return cast("Completion", self._reading.completion)
-
-    @property
-    def so_far(self) -> Completion:
-        """What has arrived, also when the rest never will."""
-        return self._reading.so_far()
-
-    def cancel(self) -> None:
-        """Stop the request, from any thread; whoever reads it gets RequestCancelledError."""
-        self._left.set()
-        # The router first: what it hears from the worker then is no news.
-        for call in (self._call, self._direct):
-            if call is not None:
-                call.cancel()
-
-    def __del__(self) -> None:
-        # What listens for the router's end holds both calls: nothing else would end them.
-        self.cancel()
-
-    def _read(self) -> None:
-        """Take one message, or the end, or pause after a failure."""
-        if self._left.is_set():
-            self._reading.left()
-            return
-        try:
-            self._call = self._call or self._open()
-            message = next(self._direct or self._call, None)
-        except grpc.RpcError as error:
-            if not self._left.is_set():
-                self._left.wait(self._failed(error))
-        else:
-            self._take(message)
-
-    def _take(self, message: pb.GenerateResponse | None) -> None:
-        if message is not None:
-            route = self._reading.took(message)
-            if self._reading.error is not None:
-                self.cancel()
-            elif route is not None:
-                self._follow(route)
-        elif self._direct is not None:
-            # What the router has to tell is left.
-            self._direct = None
-        else:
-            self._reading.ended()
-
-    def _follow(self, route: pb.Route) -> None:
-        """Read from the worker, unless the router's call fails meanwhile."""
-        if self._call is not None and not self._reading.may_follow(route.address):
-            self._call.cancel()
-            self._call = None
-            return
-        stub, router = pb_grpc.DirectStub(self._workers.to(route.address)), self._call
-        request = pb.StreamRequest(grant=route.grant)
-        self._direct = call = cast("Call", stub.Stream(request, timeout=self._reading.left_s()))
-
-        def ended() -> None:
-            if router is not None and router.code() not in QUIET:
-                call.cancel()
-
-        if router is not None and not router.add_callback(ended):
-            ended()
-        if self._left.is_set():
-            call.cancel()
-
-    def _failed(self, error: grpc.RpcError) -> float:
-        router, direct = self._call, self._direct
-        self._direct = None
-        if direct is not None and self._reading.has_all:
-            return 0.0
-        self._call = None
-        if router is None or direct is None:
-            return self._reading.failed(error)
-        over = threading.Event()
-        ended = not router.add_callback(over.set) or over.wait(WORD_S)
-        told = router if ended and router.code() is not OK else None
-        router.cancel()
-        return self._reading.broke(error, cast("grpc.RpcError | None", told))
-
-    def _open(self) -> "Call":
-        stub = self._stubs[min(self._reading.attempt, len(self._stubs)) - 1]
-        call = cast("Call", stub.Generate(**self._reading.call_arguments()))
-        self._call = call
-        # `cancel` may have come from another thread before there was a call.
-        if self._left.is_set():
-            call.cancel()
-        return call
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cancel()
-        self._reading.left()
 
 
 class Session(History):
@@ -177,13 +48,15 @@ class Session(History):
 
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
         """Say something; the answer as it comes. It is remembered once it is whole."""
+        self._client.check_open()
         ask = self.ask(text, options, self._client.core.model)
         return self._client.open_stream(ask, self._channel, self.remember(text))
 
     def close(self) -> None:
-        """Give the connection back."""
-        if self._channel is not None:
-            self._channel.close()
+        """Give the connection back. Turns after it go to any router."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -205,7 +78,7 @@ class Client:
 
     def __init__(self, routers: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self.core = Core(routers, options)
-        self._channels: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
+        self._kept: Kept[grpc.Channel] = Kept()
         self._workers = Channels(self._open_direct)
 
     @cached_property
@@ -214,7 +87,7 @@ class Client:
 
     @cached_property
     def _stub(self) -> pb_grpc.BatonStub:
-        return pb_grpc.BatonStub(self._channel)
+        return self._stub_of(self._channel)
 
     def generate(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Completion:
         """The whole answer to a prompt.
@@ -278,8 +151,8 @@ class Client:
     def story(self, request_id: str, *, timeout_s: float | None = None) -> str:
         """What became of a request, one line per event. Raises NotFoundError once forgotten.
 
-        Only the router that took the request knows it: where a list of routers was given, the
-        others are asked too.
+        Only the router that took the request knows it: of a list of routers each is asked in turn.
+        Where one cannot be asked and no other knows it, that is the error.
         """
         return self._ask(self.core.story(request_id), timeout_s)
 
@@ -295,8 +168,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections; running requests fail with RequestCancelledError."""
-        self.core.closed = True
-        for channel in list(self._channels):
+        for channel in self._kept.close():
             channel.close()
 
     def __enter__(self) -> Self:
@@ -312,8 +184,14 @@ class Client:
         done: Callable[[Completion], None] | None = None,
     ) -> Stream:
         """For sessions: the first attempt goes to `sticky`, others to any router."""
-        stubs = [self._stub] if sticky is None else [pb_grpc.BatonStub(sticky), self._stub]
-        return Stream(stubs, Reading(self.core, ask, done), self._workers)
+        stubs = [self._stub] if sticky is None else [self._stub_of(sticky), self._stub]
+        stream = Stream(stubs, Reading(self.core, self._kept, ask, done), self._workers)
+        self._kept.stream(stream)
+        return stream
+
+    def check_open(self) -> None:
+        """For sessions: raises RequestCancelledError once the client is closed."""
+        self._kept.check_open()
 
     def sticky_channel(self) -> grpc.Channel | None:
         """For sessions: a channel that keeps to one router; None where there is but one."""
@@ -326,25 +204,36 @@ class Client:
     def _open_direct(self, address: str) -> grpc.Channel:
         return self._connect(address, self.core.connection.direct_options())
 
-    def _connect(self, target: str, options: list[tuple[str, Any]]) -> grpc.Channel:
-        credentials = self.core.connection.credentials
-        if credentials is None:
-            channel = grpc.insecure_channel(target, options)
-        else:
-            channel = grpc.secure_channel(target, credentials, options)
-        self._channels.add(channel)
+    def _connect(self, target: str, options: Options) -> grpc.Channel:
+        self._kept.check_open()
+        channel = self.core.connection.opened(grpc, target, options)
+        if not self._kept.channel(channel):
+            channel.close()
+            raise RequestCancelledError("the client is closed")
         return channel
 
+    def _stub_of(self, channel: grpc.Channel) -> pb_grpc.BatonStub:
+        with self._kept.making():
+            return pb_grpc.BatonStub(channel)
+
     def _ask(self, call: Unary[T], timeout_s: float | None) -> T:
-        attempts = self.core.attempts(timeout_s, call.elsewhere)
-        method = getattr(self._stub, call.method)
+        asking = self.core.asking(call, timeout_s)
         while True:
-            self.core.check_open()
-            headers, left_s = self.core.connection.metadata, attempts.left_s()
+            self._kept.check_open()
             try:
-                reply = method(call.request, timeout=left_s, metadata=headers)
+                reply = self._reply(call, asking.end, asking.left_s())
             except grpc.RpcError as error:
-                time.sleep(attempts.pause_s(from_rpc(error)))
+                self._kept.check_open()
+                self._kept.closed.wait(asking.failed(from_rpc(error)))
             else:
-                attempts.succeeded()
+                asking.succeeded()
                 return call.read(reply)
+
+    def _reply(self, call: Unary[Any], end: str | None, left_s: float | None) -> Any:
+        """What one router says, or any of them."""
+        arguments = {"timeout": left_s, "metadata": self.core.connection.metadata}
+        with self._kept.calling():
+            if end is None:
+                return getattr(self._stub, call.method)(call.request, **arguments)
+            with self._connect(end, self.core.connection.end_options()) as channel:
+                return getattr(self._stub_of(channel), call.method)(call.request, **arguments)

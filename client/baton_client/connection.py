@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
@@ -15,8 +15,11 @@ MESSAGE_BYTES_MAX = 64 * 2**20
 # and how long it has to give one. Routers allow a question each 5 s.
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
-# A worker that cannot be reached must not cost much: the router is there.
-DIRECT_CONNECT_MS = 2000
+# One that cannot be reached must not cost much where there are others.
+CONNECT_MS = 2000
+UNSENDABLE = "only printable ASCII characters can be sent"
+# What the headers are called where they are given.
+_GIVEN_AS = {"authorization": "api_key", "x-baton-tenant": "tenant"}
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
 # What decides between several routers lives in gRPC's core. Round robin goes only to routers whose
 # health service says SERVING, and a dead one is tried again with growing pauses.
@@ -25,6 +28,21 @@ _POOL = {
     "healthCheckConfig": {"serviceName": SERVICE},
 }
 _STICKY = {"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": True}}]}
+
+Options = list[tuple[str, Any]]
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Opener(Protocol[C_co]):
+    """`grpc` or `grpc.aio`, as far as channels are opened with it."""
+
+    def insecure_channel(self, target: str, options: Options) -> C_co:
+        """To whoever is there."""
+
+    def secure_channel(
+        self, target: str, credentials: grpc.ChannelCredentials, options: Options
+    ) -> C_co:
+        """To who is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,8 @@ class Connection:
     """One way to the routers, ready to be opened any number of times."""
 
     target: str
+    # Of each router that is known by itself, in the order of `hosts`.
+    ends: tuple[str, ...]
     hosts: tuple[str, ...]
     credentials: grpc.ChannelCredentials | None
     # The API key is in it.
@@ -72,11 +92,17 @@ class Connection:
         """Whether more than one router may answer; a name can stand for many."""
         return len(self.hosts) > 1 or not _is_address(self.hosts[0])
 
-    def options(self, *, sticky: bool = False) -> list[tuple[str, Any]]:
+    def opened(self, kind: Opener[C_co], target: str, options: Options) -> C_co:
+        """A channel to one of the routers, all of them, or a worker."""
+        if self.credentials is None:
+            return kind.insecure_channel(target, options)
+        return kind.secure_channel(target, self.credentials, options)
+
+    def options(self, *, sticky: bool = False) -> Options:
         """Channel options; a sticky channel keeps to one router while it is connected."""
         # A single router is asked whatever its health: its own answer says why it refuses.
         pooled = self.may_be_several and not sticky
-        options: list[tuple[str, Any]] = [
+        options: Options = [
             ("grpc.service_config", json.dumps(_POOL if pooled else _STICKY)),
             ("grpc.primary_user_agent", "baton-client"),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -97,9 +123,13 @@ class Connection:
         host = address.rpartition(":")[0].strip("[]")
         return not self.local_only or address.startswith("unix:") or _is_local(host)
 
-    def direct_options(self) -> list[tuple[str, Any]]:
+    def end_options(self) -> Options:
+        """Of a channel to one of several ends."""
+        return [("grpc.min_reconnect_backoff_ms", CONNECT_MS), *self.options(sticky=True)]
+
+    def direct_options(self) -> Options:
         """Of channels to workers: they show the routers' certificate at addresses of their own."""
-        options = [("grpc.min_reconnect_backoff_ms", DIRECT_CONNECT_MS), *self.options(sticky=True)]
+        options = self.end_options()
         if self.credentials is not None and self.server_name is None:
             options.append(("grpc.ssl_target_name_override", self.hosts[0]))
         return options
@@ -114,9 +144,10 @@ def connect(
 ) -> Connection:
     """Check what was given. `headers` are sent with each call, those that are None left out.
 
-    Raises ValueError where an address cannot be read, or where a key would travel in the clear.
+    Raises ValueError where an address cannot be read, where a key would travel in the clear, and
+    for headers that cannot be sent.
     """
-    target, hosts = _target([routers] if isinstance(routers, str) else list(routers))
+    target, ends, hosts = _target([routers] if isinstance(routers, str) else list(routers))
     exposed = tls is None and not all(map(_is_local, hosts))
     if headers.get("authorization") is not None and exposed and not plaintext_key_ok:
         raise ValueError(
@@ -124,21 +155,25 @@ def connect(
             "plaintext_key_ok=True where the network is trusted"
         )
     metadata = tuple((name, value) for name, value in headers.items() if value is not None)
+    for name, value in metadata:
+        if not sendable(value):
+            raise ValueError(f"{_GIVEN_AS.get(name, name)}: {UNSENDABLE}")
     credentials = None if tls is None else tls.credentials()
     server_name = None if tls is None else tls.server_name
     local_only = tls is None and not exposed and not plaintext_key_ok
-    return Connection(target, hosts, credentials, metadata, server_name, local_only)
+    return Connection(target, ends, hosts, credentials, metadata, server_name, local_only)
 
 
-def _target(routers: list[str]) -> tuple[str, tuple[str, ...]]:
-    """The gRPC target and the hosts in it."""
-    if len(routers) == 1 and routers[0].startswith(_SCHEMES):
-        scheme, _, rest = routers[0].partition(":")
-        hosts = ["localhost"] if scheme.startswith("unix") else map(_host, _bare(rest).split(","))
-        return routers[0], tuple(hosts)
-    hosts = [_host(router) for router in routers]
+def sendable(value: str) -> bool:
+    """Whether gRPC takes it for the value of a header."""
+    return value.isascii() and value.isprintable()
+
+
+def _target(routers: list[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The gRPC target, that of each end in it, and their hosts."""
     if len(routers) == 1:
-        return routers[0], tuple(hosts)
+        return routers[0], *_parts(routers[0])
+    hosts = [_host(router) for router in routers]
     if not routers:
         raise ValueError("no router was named")
     # Names would be looked up once and never again.
@@ -147,9 +182,23 @@ def _target(routers: list[str]) -> tuple[str, tuple[str, ...]]:
         raise ValueError(
             f"several routers are given by IP address or as one DNS name with all of them: {wrong}"
         )
-    family = "ipv6" if ":" in numbers[0] else "ipv4"
-    ends = [r.replace("localhost", "127.0.0.1") for r in routers]
-    return f"{family}:{','.join(ends)}", tuple(hosts)
+    families = {"ipv6" if ":" in host else "ipv4" for host in numbers}
+    if len(families) > 1:
+        raise ValueError(f"routers are all given by IPv4 or all by IPv6 address: {numbers}")
+    family, ends = families.pop(), [r.replace("localhost", "127.0.0.1") for r in routers]
+    return f"{family}:{','.join(ends)}", tuple(f"{family}:{end}" for end in ends), tuple(hosts)
+
+
+def _parts(router: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ends of one target, and their hosts."""
+    if not router.startswith(_SCHEMES):
+        return (router,), (_host(router),)
+    scheme, _, rest = router.partition(":")
+    if scheme.startswith("unix"):
+        return (router,), ("localhost",)
+    ends = _bare(rest).split(",")
+    alone = (router,) if len(ends) == 1 else tuple(f"{scheme}:{end}" for end in ends)
+    return alone, tuple(map(_host, ends))
 
 
 def _bare(rest: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from baton_client.connection import UNSENDABLE, sendable
 from baton_client.errors import InvalidRequestError
 from baton_client.v1 import service_pb2 as pb
 
@@ -136,11 +137,14 @@ def generate_ask(
     given_id, timeout_s = rest.pop("request_id", ""), rest.pop("timeout_s", None)
     direct: bool | None = rest.pop("direct", None)
     trace, priority = rest.pop("traceparent", None), rest.pop("priority", "unspecified")
+    if trace is not None and not (isinstance(trace, str) and sendable(trace)):
+        raise _wrong("traceparent", UNSENDABLE)
     request = pb.GenerateRequest(prompt=prompt_message(prompt))
-    _put(request, "model", rest.pop("model", "") or model)
-    _put(request, "priority", f"PRIORITY_{priority}".upper())
+    put(request, "request_id", given_id)
+    put(request, "model", rest.pop("model", "") or model)
+    put(request, "priority", f"PRIORITY_{priority}".upper())
     for name in ("cache_salt", "return_token_ids"):
-        _put(request, name, rest.pop(name, None))
+        put(request, name, rest.pop(name, None))
     sampling: Sampling = rest.pop("sampling", Sampling())
     _sampling(request.sampling, dataclasses.replace(sampling, **rest))
     metadata = () if trace is None else (("traceparent", trace),)
@@ -148,13 +152,16 @@ def generate_ask(
 
 
 def prompt_message(prompt: Prompt) -> pb.Prompt:
-    """The prompt as a message. Raises InvalidRequestError where it is empty or of mixed kinds."""
-    if isinstance(prompt, str):
-        return pb.Prompt(text=prompt)
-    if not prompt:
+    """The prompt as a message.
+
+    Raises InvalidRequestError where it is empty, of mixed kinds, or no text that can be encoded.
+    """
+    if not isinstance(prompt, str) and not prompt:
         raise _wrong("prompt", "is empty")
     items: Any = prompt
     try:
+        if isinstance(prompt, str):
+            return pb.Prompt(text=prompt)
         if isinstance(prompt[0], Mapping):
             messages = [pb.ChatMessage(**message) for message in items]
             return pb.Prompt(conversation=pb.Conversation(messages=messages))
@@ -173,16 +180,16 @@ def _sampling(message: pb.Sampling, sampling: Sampling) -> None:
     if isinstance(sampling.stop, str):
         values["stop"] = [sampling.stop]
     if (choices := values.pop("choices")) is not None:
-        _put(message.choices, "texts", choices)
+        put(message.choices, "texts", choices)
     if sampling.top_k == -1:
         # vLLM's older word for all tokens; the field has no sign.
         values["top_k"] = 0
     for name, value in values.items():
-        _put(message, name, value)
+        put(message, name, value)
 
 
-def _put(message: Any, name: str, value: object) -> None:
-    """Set a field; None leaves it out."""
+def put(message: Any, name: str, value: object) -> None:
+    """Set a field; None leaves it out. Raises InvalidRequestError."""
     if value is None:
         return
     try:

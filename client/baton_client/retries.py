@@ -5,10 +5,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from baton_client.errors import BatonError, NotFoundError
+from baton_client.errors import BatonError, DuplicateRequestError
 
 FALL_BACK_S = 0.05
 """Meanwhile the router lets go of the request, whose name may be asked for again."""
+IN_THE_WAY_MAX = 5
+"""How often more a request is asked for that its own former self is in the way of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +71,32 @@ class Budget:
 
 
 class Attempts:
-    """The attempts at one call. `timeout_s` spans all of them; None = no deadline.
+    """The attempts at one call. `timeout_s` spans all of them; None = no deadline."""
 
-    `elsewhere` is how many more routers may know what one of them does not.
-    """
-
-    def __init__(self, budget: Budget, timeout_s: float | None, elsewhere: int = 0) -> None:
+    def __init__(self, budget: Budget, timeout_s: float | None) -> None:
         self._budget = budget
-        self._elsewhere = elsewhere
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
+        self._deadline: float | None = None
+        self._patience = 0
         self.failures = 0
 
     def left_s(self) -> float | None:
-        """Seconds until the deadline, at least 0."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        """Seconds until the deadline, at least 0. The first time it is asked the time begins."""
+        if self._timeout_s is None:
+            return None
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s
+        return max(0.0, self._deadline - now)
 
     def pause_s(self, error: BatonError, *, again: bool = True, counts: bool = True) -> float:
         """Seconds to wait before the next attempt; raises the error where there is none.
 
         `again` is whether the call may be made again at all, `counts` whether that takes a token.
         """
-        if isinstance(error, NotFoundError) and self._elsewhere > 0:
-            self._elsewhere -= 1
-            return 0.0
         self.failures += 1
+        if isinstance(error, DuplicateRequestError) and self._patience > 0:
+            return self._waited_out_s(error)
         if not (error.retryable and again):
             raise error
         retries, asked_s = self._budget.retries, error.retry_after_s or 0.0
@@ -108,7 +112,16 @@ class Attempts:
     def fall_back_s(self) -> float:
         """Seconds to wait before asking a router for what no worker was reached for."""
         self.failures += 1
+        self._patience = IN_THE_WAY_MAX
         return FALL_BACK_S
+
+    def _waited_out_s(self, error: DuplicateRequestError) -> float:
+        """Twice as long each time: a busy router takes longer to let go."""
+        wait_s = FALL_BACK_S * 2.0 ** (IN_THE_WAY_MAX - self._patience)
+        self._patience -= 1
+        if (left_s := self.left_s()) is not None and wait_s >= left_s:
+            raise error
+        return wait_s
 
     def succeeded(self) -> None:
         """Note that the call went well."""

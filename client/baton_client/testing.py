@@ -17,13 +17,22 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import grpc
 
 from baton_client import _status
-from baton_client._played import MAX_MODEL_LEN_TOKENS, MODEL, Script, cut, last, response, words
+from baton_client._played import (
+    MAX_MODEL_LEN_TOKENS,
+    MODEL,
+    Answer,
+    Offers,
+    Script,
+    cut,
+    last,
+    response,
+    words,
+)
 from baton_client.answers import FinishReason
 from baton_client.errors import (
     BatonError,
@@ -31,6 +40,7 @@ from baton_client.errors import (
     RequestCancelledError,
     UnauthenticatedError,
     UnavailableError,
+    UnsupportedError,
 )
 from baton_client.prompts import new_id
 from baton_client.v1 import service_pb2 as pb
@@ -38,8 +48,8 @@ from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 Context: TypeAlias = grpc.ServicerContext
 Method: TypeAlias = Literal["Generate", "Embed", "CountTokens", "ListModels", "GetStory"]
+_CALLS_MAX = 128
 # grpc.health.v1.HealthCheckResponse with its one field: 1 = SERVING, 2 = NOT_SERVING.
-_LOOK_S = 0.02
 _HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
 
 
@@ -49,7 +59,9 @@ class FakeBaton:
     `address` is where to listen ("127.0.0.1:0" = any free port, or "unix:PATH"), and once it runs
     where it does. With an `api_key` all others are refused. `requests` and `metadata` are what
     `generate` and `stream` have sent, oldest first; `cancelled` counts the answers that were left
-    early. A piece counts as one token. If it is `direct`, it offers direct streams, from itself.
+    early. A piece counts as one token. If it is `direct`, it offers direct streams, from itself;
+    if it `embeds`, it embeds, as no model that generates does. It may be used from any thread, and
+    started again once it is stopped.
     """
 
     def __init__(
@@ -59,9 +71,11 @@ class FakeBaton:
         api_key: str | None = None,
         credentials: grpc.ServerCredentials | None = None,
         direct: bool = False,
+        embeds: bool = False,
     ) -> None:
         self.address = address
         self.direct = direct
+        self.embeds = embeds
         self.requests: list[pb.GenerateRequest] = []
         self.metadata: list[Mapping[str, str | bytes]] = []
         self.cancelled = 0
@@ -69,6 +83,7 @@ class FakeBaton:
         self._api_key = api_key
         self._credentials = credentials
         self._scripts: dict[str, deque[Script]] = defaultdict(deque)
+        self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._serving = self._running = True
 
@@ -83,14 +98,16 @@ class FakeBaton:
 
         `delay_s` passes before each piece; with an `error` the answer breaks off with it.
         """
-        self._scripts["Generate"].append(Script(pieces, delay_s, finish_reason, error))
+        with self._lock:
+            self._scripts["Generate"].append(Script(pieces, delay_s, finish_reason, error))
 
     def fail(self, error: BatonError, *, method: Method = "Generate") -> None:
         """Let the next call fail.
 
         fake.fail(OverloadedError("full", reason="queue_full", retry_after_s=0.1))
         """
-        self._scripts[method].append(Script(error=error))
+        with self._lock:
+            self._scripts[method].append(Script(error=error))
 
     @property
     def serving(self) -> bool:
@@ -106,7 +123,8 @@ class FakeBaton:
     def start(self) -> Self:
         """Begin to listen."""
         pings = ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000)
-        self._server = grpc.server(ThreadPoolExecutor(128), options=[pings])
+        self._running = True
+        self._server = grpc.server(ThreadPoolExecutor(_CALLS_MAX), options=[pings])
         workers = _Workers(self)
         pb_grpc.add_BatonServicer_to_server(_Servicer(self, workers), self._server)
         pb_grpc.add_DirectServicer_to_server(workers, self._server)
@@ -134,15 +152,22 @@ class FakeBaton:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def begin(self, method: Method, context: Context) -> Script:
-        """Count a call, check its key, and say what becomes of it."""
-        self.calls[method] += 1
+    def begin(
+        self, method: Method, context: Context, request: pb.GenerateRequest | None = None
+    ) -> Script:
+        """Count a call, check its key, and say what becomes of it. `request` is a prompt's."""
         sent = dict(context.invocation_metadata())
-        if method == "Generate":
-            self.metadata.append(sent)
-        if self._api_key not in (None, str(sent.get("authorization", "")).removeprefix("Bearer ")):
+        given = str(sent.get("authorization", "")).removeprefix("Bearer ")
+        known = self._api_key in (None, given)
+        with self._lock:
+            self.calls[method] += 1
+            if request is not None:
+                self.requests.append(request)
+                self.metadata.append(sent)
+            scripts = self._scripts[method]
+            script = scripts.popleft() if known and scripts else Script()
+        if not known:
             abort(context, UnauthenticatedError("wrong API key"))
-        script = self._scripts[method].popleft() if self._scripts[method] else Script()
         if script.error is not None and not script.pieces:
             abort(context, script.error)
         return script
@@ -161,7 +186,13 @@ class FakeBaton:
 
     def ended(self, *, whole: bool) -> None:
         """Note the end of an answer."""
-        self.cancelled += not whole
+        with self._lock:
+            self.cancelled += not whole
+
+    def taken(self) -> None:
+        """Count a call that reads an answer directly."""
+        with self._lock:
+            self.calls["Stream"] += 1
 
     def wait(self, context: Context, seconds: float) -> bool:
         """Let time pass; False where the caller or the server left meanwhile."""
@@ -217,18 +248,16 @@ class _Servicer(pb_grpc.BatonServicer):
     def Generate(self, request: pb.GenerateRequest, context: Any) -> Iterator[pb.GenerateResponse]:
         """Send the pieces of the script, or the prompt's own words."""
         request.request_id = request.request_id or new_id()
-        self._fake.requests.append(request)
-        script = self._fake.begin("Generate", context)
+        script = self._fake.begin("Generate", context, request)
         self._stories[request.request_id] = f"0.000 s  arrived {request.request_id}\n"
         sent = threading.Event()
         context.add_callback(lambda: self._fake.ended(whole=sent.is_set()))
         resumed, pieces = len(request.resume_token_ids), self._fake.played(request, script, context)
-        if request.direct and self._fake.direct and request.sampling.n <= 1:
-            answer = _Answer(request, script)
+        wanted = request.direct and self._fake.direct and request.sampling.n <= 1
+        answer = self._workers.offers.offer(Answer(request, script)) if wanted else None
+        if answer is not None:
             yield self._workers.route(answer)
-            while not answer.over.wait(_LOOK_S) and context.is_active():
-                pass
-            if not answer.whole:
+            if not self._workers.offers.read(answer, context):
                 # Here nobody knows more than that: the worker's call has the error, if any.
                 abort(context, RequestCancelledError("the stream was left"))
         else:
@@ -245,6 +274,8 @@ class _Servicer(pb_grpc.BatonServicer):
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """A vector of the text's length."""
         self._fake.begin("Embed", context)
+        if not self._fake.embeds:
+            abort(context, UnsupportedError("The model generates text; it does not embed."))
         embeddings = [pb.Embedding(values=[float(len(text)), 1.0]) for text in request.texts]
         return pb.EmbedResponse(embeddings=embeddings)
 
@@ -259,8 +290,8 @@ class _Servicer(pb_grpc.BatonServicer):
     def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """The one model there is."""
         self._fake.begin("ListModels", context)
-        length = MAX_MODEL_LEN_TOKENS
-        model = pb.Model(name=MODEL, max_model_len_tokens=length, can_generate=True, can_embed=True)
+        model = pb.Model(name=MODEL, can_generate=True, can_embed=self._fake.embeds)
+        model.max_model_len_tokens = MAX_MODEL_LEN_TOKENS
         return pb.ListModelsResponse(models=[model])
 
     def GetStory(self, request: pb.GetStoryRequest, context: Any) -> pb.GetStoryResponse:
@@ -271,35 +302,23 @@ class _Servicer(pb_grpc.BatonServicer):
         return pb.GetStoryResponse(text=text)
 
 
-@dataclass(eq=False)
-class _Answer:
-    """One that is read directly."""
-
-    request: pb.GenerateRequest
-    script: Script
-    over: threading.Event = field(default_factory=threading.Event)
-    whole: bool = False
-
-
 class _Workers(pb_grpc.DirectServicer):
     """The other service, of those who have the tokens."""
 
     def __init__(self, fake: FakeBaton) -> None:
         self._fake = fake
-        self._answers: dict[bytes, _Answer] = {}
+        self.offers = Offers()
 
-    def route(self, answer: _Answer) -> pb.GenerateResponse:
+    def route(self, answer: Answer) -> pb.GenerateResponse:
         """The message that leads to an answer."""
-        grant = new_id().encode()
-        self._answers[grant] = answer
-        route = pb.Route(address=self._fake.address, grant=grant)
+        route = pb.Route(address=self._fake.address, grant=answer.grant)
         name = answer.request.request_id
         return pb.GenerateResponse(request_id=name, model=MODEL, route=route)
 
     def Stream(self, request: pb.StreamRequest, context: Any) -> Iterator[pb.GenerateResponse]:
         """The pieces, once."""
-        self._fake.calls["Stream"] += 1
-        if (answer := self._answers.pop(request.grant, None)) is None:
+        self._fake.taken()
+        if (answer := self.offers.take(request.grant)) is None:
             abort(context, NotFoundError("no such stream"))
         context.add_callback(answer.over.set)
         yield from self._fake.played(answer.request, answer.script, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from baton_client import FinishReason, ServerError, Usage
 from baton_client._core import Core, Reading
+from baton_client._kept import Kept
 from baton_client.answers import Answer
 from baton_client.prompts import generate_ask
 from baton_client.v1 import service_pb2 as pb
@@ -17,7 +18,8 @@ def message(*deltas: pb.Delta, **fields: object) -> pb.GenerateResponse:
 
 
 def test_pieces_join_per_choice() -> None:
-    answer = Answer(10.0, choices=2)
+    answer = Answer(choices=2)
+    answer.start(10.0)
     first = [pb.Delta(index=1, text="x", tokens=1), pb.Delta(index=0, text="a", tokens=2)]
     answer.add(message(*first, request_id="r", model="m"), 10.5)
     answer.add(message(pb.Delta(index=0, text="b", tokens=1, finish_reason=STOP)), 11.0)
@@ -34,7 +36,8 @@ def test_pieces_join_per_choice() -> None:
 
 
 def test_token_ids_logprobs_and_stop_text_are_kept() -> None:
-    answer = Answer(0.0)
+    answer = Answer()
+    answer.start(0.0)
     token = pb.TokenLogprob(token_id=7, text="a", logprob=-0.5)
     position = pb.TokenLogprobs(chosen=token, top=[token, pb.TokenLogprob(token_id=8)])
     delta = pb.Delta(
@@ -49,7 +52,8 @@ def test_token_ids_logprobs_and_stop_text_are_kept() -> None:
 
 
 def test_the_split_is_read_by_name() -> None:
-    answer = Answer(0.0)
+    answer = Answer()
+    answer.start(0.0)
     timing = pb.Timing(ttft_s=3.0, prefill_compute_s=2.0, delivery_s=1.0)
     answer.add(message(pb.Delta(finish_reason=STOP), timing=timing), 0.0)
     read = answer.whole(0.0, attempts=1).timing
@@ -63,14 +67,15 @@ def test_every_finish_reason_of_the_service_is_known() -> None:
 
 
 def test_so_many_choices_are_waited_for_as_were_asked_for() -> None:
-    reading = Reading(Core("localhost:1", {}), generate_ask("p", {"n": 2}), None)
+    reading = Reading(Core("localhost:1", {}), Kept(), generate_ask("p", {"n": 2}), None)
     reading.took(message(pb.Delta(text="a", finish_reason=STOP)))
     with pytest.raises(ServerError):
         reading.ended()
 
 
 def test_an_unknown_finish_reason_ends_a_choice_all_the_same() -> None:
-    answer = Answer(0.0)
+    answer = Answer()
+    answer.start(0.0)
     answer.add(message(pb.Delta(finish_reason=99)), 0.0)
     assert answer.whole(0.0, attempts=1).finish_reason is FinishReason.OTHER
 
@@ -79,7 +84,8 @@ def test_an_unknown_finish_reason_ends_a_choice_all_the_same() -> None:
     "deltas", [[], [pb.Delta(text="a")], [pb.Delta(index=1, finish_reason=STOP)]]
 )
 def test_what_is_not_whole_is_an_error(deltas: list[pb.Delta]) -> None:
-    answer = Answer(0.0, choices=2)
+    answer = Answer(choices=2)
+    answer.start(0.0)
     answer.add(message(*deltas), 0.0)
     with pytest.raises(ServerError) as raised:
         answer.whole(0.0, attempts=1)

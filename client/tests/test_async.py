@@ -21,6 +21,7 @@ from baton_client import (
     Session,
     Stream,
     UnavailableError,
+    UnsupportedError,
 )
 from baton_client.testing import FakeBaton
 
@@ -63,8 +64,11 @@ def test_all_calls(fake: FakeBaton) -> None:
         assert (answer.text, answer.choices[0].token_ids) == ("a b", (0, 1))
         assert answer.request_id in await client.story(answer.request_id)
         assert (await client.count_tokens("a b c")).tokens == 3
+        assert (await client.models())[0].can_generate
+        with pytest.raises(UnsupportedError):
+            await client.embed("abc")
+        fake.embeds = True
         assert (await client.embed("abc")).vectors == ((3.0, 1.0),)
-        assert (await client.models())[0].can_embed
 
     play(fake, scene)
 

@@ -52,7 +52,7 @@ def test_so_many_run_at_a_time_and_no_more(kind: str, fake: FakeBaton) -> None:
     running, most, lock = 0, 0, threading.Lock()
     begin, wait = fake.begin, fake.wait
 
-    def counted(method: object, context: object) -> object:
+    def counted(*call: object) -> object:
         nonlocal running, most
         with lock:
             running += 1
@@ -60,7 +60,7 @@ def test_so_many_run_at_a_time_and_no_more(kind: str, fake: FakeBaton) -> None:
         time.sleep(0.03)
         with lock:
             running -= 1
-        return begin(method, context)
+        return begin(*call)
 
     fake.begin, fake.wait = counted, wait
     mapped(kind, fake, PROMPTS, concurrency=3)
@@ -147,3 +147,11 @@ def test_requests_of_a_batch_have_names_of_their_own(kind: str, fake: FakeBaton)
     with pytest.raises(TypeError, match="request_id"):
         mapped(kind, fake, PROMPTS, request_id="mine")
     assert not fake.requests
+
+
+@both
+def test_errors_keep_nothing_of_what_they_came_through(kind: str, fake: FakeBaton) -> None:
+    fake.fail(ServerError("broke"))
+    for error in mapped(kind, fake, ["a", [], "\ud83d"], concurrency=1):
+        assert isinstance(error, BatonError)
+        assert error.__traceback__ is error.__context__ is error.__cause__ is None

@@ -11,6 +11,7 @@ from baton_client import (
     Client,
     DeadlineExceededError,
     FinishReason,
+    InvalidRequestError,
     NotFoundError,
     RequestCancelledError,
     ServerError,
@@ -158,13 +159,15 @@ def test_the_other_calls(fake: FakeBaton, client: Client) -> None:
     count = client.count_tokens("a b c", return_token_ids=True)
     assert (count.tokens, count.token_ids) == (3, (0, 1, 2))
     assert client.count_tokens("a").token_ids == ()
-    assert client.embed(["ab", "c"]).vectors == ((2.0, 1.0), (1.0, 1.0))
-    assert client.embed("abc").vectors == ((3.0, 1.0),)
     (model,) = client.models()
     assert (model.name, model.max_model_len_tokens) == (MODEL, MAX_MODEL_LEN_TOKENS)
-    fake.fail(UnsupportedError("no"), method="Embed")
+    assert not model.can_embed
     with pytest.raises(UnsupportedError):
         client.embed("a")
+    fake.embeds = True
+    assert client.models()[0].can_embed
+    assert client.embed(["ab", "c"]).vectors == ((2.0, 1.0), (1.0, 1.0))
+    assert client.embed("abc").vectors == ((3.0, 1.0),)
 
 
 def test_the_story_of_a_request(client: Client) -> None:
@@ -218,3 +221,10 @@ def test_what_breaks_off_may_still_be_worth_asking_again(fake: FakeBaton, client
         client.generate("p")
     assert caught.value.retryable
     assert fake.calls["Generate"] == 1
+
+
+def test_what_cannot_be_encoded_is_refused_in_every_call(client: Client) -> None:
+    lone = "\ud83d"
+    for ask in (client.count_tokens, client.embed, client.story, client.generate):
+        with pytest.raises(InvalidRequestError):
+            ask(lone)

@@ -89,3 +89,32 @@ def test_the_key_is_not_shown() -> None:
     headers = {"authorization": "Bearer secret"}
     shown = repr(connect("localhost:1", None, headers, plaintext_key_ok=False))
     assert "secret" not in shown
+
+
+@pytest.mark.parametrize("name", ["api_key", "tenant"])
+@pytest.mark.parametrize("value", ["sécret", "secret\n", "sec\x00ret"])
+def test_what_no_header_can_carry_is_refused_and_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: only printable ASCII") as raised:
+        Client("localhost:1", **{name: value})
+    assert value.strip() not in str(raised.value)
+
+
+def test_both_families_of_addresses_are_refused_together() -> None:
+    with pytest.raises(ValueError, match="IPv4 or all by IPv6"):
+        to(["10.0.0.1:1", "[::1]:1"])
+    with pytest.raises(ValueError, match="IPv4 or all by IPv6"):
+        to(["localhost:1", "[::1]:1"])
+
+
+@pytest.mark.parametrize(
+    ("routers", "ends"),
+    [
+        (SEVERAL, ("ipv4:10.0.0.1:1", "ipv4:10.0.0.2:2")),
+        ("ipv6:[::1]:1,[::2]:2", ("ipv6:[::1]:1", "ipv6:[::2]:2")),
+        ("dns:///router:1", ("dns:///router:1",)),
+        ("router:1", ("router:1",)),
+        ("unix:a,b", ("unix:a,b",)),
+    ],
+)
+def test_the_ends_of_a_target(routers: str | list[str], ends: tuple[str, ...]) -> None:
+    assert to(routers).ends == ends

@@ -15,6 +15,7 @@ from baton_client import (
     AsyncClient,
     Client,
     DeadlineExceededError,
+    DuplicateRequestError,
     InvalidRequestError,
     RequestCancelledError,
     Retries,
@@ -292,8 +293,9 @@ def test_a_router_that_begins_anew_is_found_out(
     begin = fake.begin
 
     def forgetful(*call: Any) -> Any:
+        script = begin(*call)
         del fake.requests[-1].resume_token_ids[:]
-        return begin(*call)
+        return script
 
     monkeypatch.setattr(fake, "begin", forgetful)
     fake.answer(*"abc" * 100, delay_s=0.05)
@@ -304,3 +306,44 @@ def test_a_router_that_begins_anew_is_found_out(
             next(stream)
         # Though nobody has left it.
         until(lambda: fake.cancelled == 2)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routers lead to where a client of a tunnel does not follow."""
+    route = pb.GenerateResponse(route=pb.Route(address="10.255.0.1:1", grant=b"grant"))
+    monkeypatch.setattr("baton_client.testing._Workers.route", lambda *_: route)
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize("kind", ["blocking", "awaiting"])
+def test_a_detour_lets_the_router_let_go_of_the_name(
+    fake: FakeBaton, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baton_client.retries.FALL_BACK_S", 0.1)
+    fake.answer("never")
+    for _ in range(2):
+        fake.fail(DuplicateRequestError("it runs"))
+    options: dict[str, Any] = {"retries": None, "direct": True}
+
+    def blocking() -> Completion:
+        with Client(fake.address, **options) as client:
+            return client.generate("a b", request_id="mine")
+
+    async def awaiting() -> Completion:
+        async with AsyncClient(fake.address, **options) as client:
+            return await client.generate("a b", request_id="mine")
+
+    answer = blocking() if kind == "blocking" else asyncio.run(awaiting())
+    assert (answer.text, answer.attempts) == ("a b", 4)
+    assert {r.request_id for r in fake.requests} == {"mine"}
+    # One pause after the detour, and one after each refusal.
+    assert answer.total_s >= 0.1 + 0.1 + 0.2
+
+
+def test_a_worker_s_channel_lasts_as_long_as_its_stream(
+    fake: FakeBaton, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baton_client._direct.CHANNELS_MAX", 0)
+    answer = ask("a b c")
+    assert (answer.text, answer.attempts, fake.calls["Stream"]) == ("a b c", 1, 1)

@@ -119,3 +119,22 @@ def test_each_attempt_has_a_name_of_its_own_unless_one_was_given() -> None:
 
 def test_top_k_of_minus_one_means_all() -> None:
     assert generate_ask("p", {"top_k": -1}).request.sampling.top_k == 0
+
+
+def test_what_cannot_be_encoded_or_sent_is_refused_here() -> None:
+    lone = "half a pair: \ud83d"
+    with pytest.raises(InvalidRequestError) as raised:
+        prompt_message(lone)
+    assert raised.value.param == "prompt"
+    for name in ("request_id", "model", "stop"):
+        with pytest.raises(InvalidRequestError) as raised:
+            request(**{name: lone})
+        assert raised.value.param == name
+
+
+@pytest.mark.parametrize("value", ["00-é", "00-t\n", "secret\x00", 5])
+def test_a_traceparent_that_is_no_header_is_refused_here(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match="printable ASCII") as raised:
+        request(traceparent=value)
+    assert raised.value.param == "traceparent"
+    assert str(value) not in str(raised.value)

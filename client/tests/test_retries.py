@@ -13,7 +13,7 @@ from baton_client import (
     Retries,
     UnavailableError,
 )
-from baton_client.retries import Attempts, Budget
+from baton_client.retries import FALL_BACK_S, Attempts, Budget
 from baton_client.testing import FakeBaton
 
 FAST = Retries(backoff_s=0.001)
@@ -137,3 +137,20 @@ def test_a_router_that_is_not_there_is_unavailable(fake: FakeBaton) -> None:
     with Client(fake.address, retries=FAST) as client, pytest.raises(BatonError) as raised:
         client.generate("p")
     assert isinstance(raised.value, UnavailableError)
+
+
+def test_ones_own_name_in_the_way_after_a_detour_is_waited_out_a_few_times() -> None:
+    attempts = Attempts(Budget(Retries(attempts=1)), None)
+    assert attempts.fall_back_s() == FALL_BACK_S
+    waits = [attempts.pause_s(DuplicateRequestError("runs")) for _ in range(5)]
+    assert waits == [FALL_BACK_S * factor for factor in (1, 2, 4, 8, 16)]
+    with pytest.raises(DuplicateRequestError):
+        attempts.pause_s(DuplicateRequestError("runs"))
+    assert attempts.failures == 7
+
+
+def test_a_name_in_the_way_is_not_waited_out_beyond_the_deadline() -> None:
+    attempts = Attempts(Budget(Retries()), timeout_s=FALL_BACK_S / 2)
+    attempts.fall_back_s()
+    with pytest.raises(DuplicateRequestError):
+        attempts.pause_s(DuplicateRequestError("runs"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
-from baton_client import Client, FinishReason
+from baton_client import AsyncClient, Client, Completion, FinishReason, _played, testing
 from baton_client.testing import FakeBaton
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
@@ -59,3 +62,52 @@ def test_stopping_breaks_calls_off(fake: FakeBaton) -> None:
 def test_an_answer_may_be_empty(fake: FakeBaton, client: Client) -> None:
     fake.answer()
     assert client.generate("own words").text == ""
+
+
+def test_it_can_be_started_again(fake: FakeBaton) -> None:
+    fake.stop()
+    with fake.start(), Client(fake.address) as client:
+        assert client.generate("a b").text == "a b"
+
+
+def test_any_number_of_direct_streams_at_a_time_gets_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Fewer than one connection brings at a time.
+    monkeypatch.setattr(testing, "_CALLS_MAX", 64)
+
+    async def scene(fake: FakeBaton) -> list[Completion]:
+        async with AsyncClient(fake.address, direct=True, timeout_s=30) as client:
+            return await asyncio.gather(*(client.generate(f"{i} x") for i in range(300)))
+
+    with FakeBaton(direct=True) as fake:
+        answers = asyncio.run(scene(fake))
+        assert [answer.text for answer in answers] == [f"{i} x" for i in range(300)]
+        assert fake.calls["Stream"] >= 32
+
+
+def test_an_answer_that_nobody_comes_for_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_played, "_GRANT_S", 0.1)
+    asked = pb.GenerateRequest(prompt=pb.Prompt(text="a"), direct=True)
+    with FakeBaton(direct=True) as fake, grpc.insecure_channel(fake.address) as channel:
+        call = pb_grpc.BatonStub(channel).Generate(asked, timeout=10)
+        grant = next(call).route.grant
+        with pytest.raises(grpc.RpcError) as raised:
+            next(call)
+        assert raised.value.code() is grpc.StatusCode.CANCELLED
+        with pytest.raises(grpc.RpcError) as raised:
+            next(pb_grpc.DirectStub(channel).Stream(pb.StreamRequest(grant=grant)))
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_what_it_notes_belongs_together_whoever_asks(fake: FakeBaton) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Client(fake.address) as client, ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda n: client.generate(n, traceparent=n), map(str, range(400))))
+    finally:
+        sys.setswitchinterval(before)
+    prompts = [request.prompt.text for request in fake.requests]
+    assert prompts == [sent["traceparent"] for sent in fake.metadata]
+    assert fake.calls["Generate"] == len(prompts) == 400

@@ -81,6 +81,8 @@ def test_several_routers_share_a_name(ours: TlsOptions) -> None:
         with Client([one.address, other.address], tls=tls) as client:
             for _ in range(20):
                 client.models()
+            name = client.generate("a").request_id
+            assert name in client.story(name)
         assert one.calls["ListModels"] > 0
         assert other.calls["ListModels"] > 0
 
