@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import grpc
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 from vllm.v1.serial_utils import MsgpackDecoder
 
@@ -130,12 +129,15 @@ class Played:
         words: Sequence[int],
         front: BatonFront,
         host: str = "127.0.0.1",
-        credentials: grpc.ServerCredentials | None = None,
+        tls: TlsSettings | None = None,
     ) -> Played:
         engine = PlayedEngine(words=words)
         texts = Texts(front.vllm_config)
         worker = Worker(engine, roles(), LIMITS, MonotonicClock(), lambda _: None, texts)
-        server, direct = WorkerServer(worker), DirectServer(worker.direct, credentials)
+        server, direct = (
+            WorkerServer(worker),
+            DirectServer(worker.direct, server_credentials(tls or TlsSettings())),
+        )
         port, address = server.bind("127.0.0.1"), await direct.start(host)
         own = replace(
             info(),
@@ -191,16 +193,13 @@ async def playing(tls: TlsSettings | None = None, **router: Any) -> AsyncIterato
     chosen = {"disaggregate": "never", "policy": "least_loaded", "worker_silence_s": 60}
     async with whole_router({"router": {**chosen, "direct": True, **router}}, "digest") as whole:
         front, heart = whole.front, whole.heart
-        credentials = server_credentials(tls or TlsSettings())
-        place, host = (
-            Place("127.0.0.1", 0, credentials),
-            "127.0.0.1" if tls is None else "127.0.0.2",
-        )
+        place = Place("127.0.0.1", 0, server_credentials(tls or TlsSettings()))
+        host = "127.0.0.1" if tls is None else "127.0.0.2"
         requests = Requests(front, whole.app.state)
         server = await serve(requests, whole.pages, whole.settings.router, place)
         words = front.renderer.tokenizer.encode(TEXT, add_special_tokens=False)
         names = ("decode-0", "decode-1")
-        workers = [await Played.start(name, words, front, host, credentials) for name in names]
+        workers = [await Played.start(name, words, front, host, tls) for name in names]
         house = House(front, heart, server, workers, whole.metrics)
         await house.link()
         yield house
