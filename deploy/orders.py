@@ -7,6 +7,7 @@ times per second. There is no port for this: who may write into the folder may a
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,10 +54,8 @@ class Orders:
 
     def close(self) -> None:
         """Removes the folder and what is left in it."""
-        for path in self._folder.glob("*"):
-            path.unlink(missing_ok=True)
-        if self._folder.exists():
-            self._folder.rmdir()
+        # Somebody may be writing one right now, and whoever closes has more to end.
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _obeyed(path: Path, obey: Obey) -> Mapping[str, Any]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import errno
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from baton.ids import RouterId, WorkerId
 from baton.messages import Role
@@ -10,7 +15,7 @@ from baton.settings import Settings, load
 from cluster import router_seats
 from cluster.ports import Placement
 from cluster.specs import ActorSpec
-from deploy.serve import Classes, _resources, router_spec, worker_spec
+from deploy.serve import Classes, _obey, _resources, _Watcher, router_spec, worker_spec
 
 CLASSES = Classes(type("W", (), {}), type("R", (), {}), "digest", "model", "cuda")
 D0 = Placement(WorkerId("decode-0"), Role.DECODE, 1, 0)
@@ -64,3 +69,36 @@ def test_routers_keep_to_their_nodes_and_apart() -> None:
 def test_a_ray_of_its_own_has_what_routers_take() -> None:
     given = settings(router__resources={"front": 1}, decode__resources={"rack": 1})
     assert _resources(given)["front"] == 1
+
+
+class FullDisk:
+    """Where nothing can be written any more; the second look at orders is the last."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def update(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    def take(self, _: object) -> None:
+        self.looks += 1
+        if self.looks == 2:
+            raise asyncio.CancelledError
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+def test_a_full_disk_ends_no_cluster() -> None:
+    shown: list[object] = []
+    launch: Any = SimpleNamespace(screen=SimpleNamespace(show=shown.append))
+    disk: Any = FullDisk()
+    status: Any = SimpleNamespace(phase="degraded", url=None)
+    _Watcher(launch, disk).show(status)
+    assert shown == [status]
+
+
+async def test_a_full_disk_ends_no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.serve.LOOK_EVERY_S", 0.0)
+    disk: Any = FullDisk()
+    with pytest.raises(asyncio.CancelledError):
+        await _obey(cast("Any", None), disk)
+    assert disk.looks == 2
