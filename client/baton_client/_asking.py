@@ -7,7 +7,14 @@ from typing import Any, Generic, Literal, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from baton_client.errors import BatonError, DeadlineExceededError, NotFoundError
+from baton_client.errors import (
+    BatonError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from baton_client.retries import Attempts
 
 T = TypeVar("T")
@@ -24,6 +31,15 @@ class Unary(Generic[T]):
     request: ProtoMessage
     read: Callable[[Any], T]
     everywhere: bool = False
+
+
+_OF_ALL = (InvalidRequestError, UnauthenticatedError, PermissionDeniedError)
+"""What would be wrong with every router."""
+
+
+def _weight(error: BatonError) -> tuple[bool, float]:
+    """Of several that could not be asked, the one that says when to ask again counts."""
+    return error.retryable, error.retry_after_s or 0.0
 
 
 class Asking:
@@ -55,11 +71,14 @@ class Asking:
         the others do not know it.
         """
         end = self._left.popleft()
-        if error.retryable or isinstance(error, DeadlineExceededError):
-            self._again.append(end)
-            self._trouble = error
-        elif not isinstance(error, NotFoundError):
+        if isinstance(error, _OF_ALL):
             raise error
+        if isinstance(error, DeadlineExceededError) and self._left:
+            # Its share of the time is over, not the call's.
+            error.retryable = True
+        if not isinstance(error, NotFoundError):
+            self._again.append(end)
+            self._trouble = max(self._trouble or error, error, key=_weight)
         if self._left:
             return 0.0
         if self._trouble is None:

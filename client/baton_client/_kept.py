@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -57,11 +57,12 @@ class Kept(Generic[C]):
             self.check_open()
             yield
 
-    def channel(self, channel: C) -> bool:
-        """Note a new channel; False where the client is closed, and the channel is to be too."""
-        with self._lock:
-            self._channels.add(channel)
-            return not self.closed.is_set()
+    def channel(self, make: Callable[[], C]) -> C:
+        """A new channel. Raises RequestCancelledError once the client is closed."""
+        with self.making():
+            made = make()
+            self._channels.add(made)
+            return made
 
     def stream(self, stream: Ends) -> None:
         """Note a new stream, of which nothing has been asked yet."""

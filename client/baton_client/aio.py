@@ -186,10 +186,7 @@ class AsyncClient:
         return self._connect(address, self.core.connection.direct_options())
 
     def _connect(self, target: str, options: Options) -> aio.Channel:
-        self._kept.check_open()
-        channel = self.core.connection.opened(aio, target, options)
-        self._kept.channel(channel)
-        return channel
+        return self._kept.channel(lambda: self.core.connection.opened(aio, target, options))
 
     async def _ask(self, call: Unary[T], timeout_s: float | None) -> T:
         asking = self.core.asking(call, timeout_s)

@@ -143,9 +143,11 @@ class AsyncStream(AsyncIterator[Piece]):
             return self._reading.failed(error)
         told = None
         try:
-            async with asyncio.timeout(WORD_S):
-                told = await error_of(router) if await router.code() is not OK else None
-        except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WORD_S):
+                    told = await error_of(router) if await router.code() is not OK else None
+        finally:
+            # Also where this task is cancelled meanwhile: nobody else knows of the call any more.
             router.cancel()
         return self._reading.broke(error, told)
 

@@ -1,7 +1,6 @@
 """The client for programs without an event loop. It may be shared by any number of threads."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from typing import Any, Self, TypeVar, Unpack
 
 import grpc
@@ -13,7 +12,7 @@ from baton_client._direct import Channels
 from baton_client._kept import Kept
 from baton_client.answers import Completion, Embeddings, Model, TokenCount
 from baton_client.connection import Options
-from baton_client.errors import BatonError, RequestCancelledError, from_rpc
+from baton_client.errors import BatonError, from_rpc
 from baton_client.prompts import Ask, GenerateOptions, Message, Prompt, generate_ask
 from baton_client.session import History, opening
 from baton_client.stream import Stream
@@ -80,14 +79,8 @@ class Client:
         self.core = Core(routers, options)
         self._kept: Kept[grpc.Channel] = Kept()
         self._workers = Channels(self._open_direct)
-
-    @cached_property
-    def _channel(self) -> grpc.Channel:
-        return self._open()
-
-    @cached_property
-    def _stub(self) -> pb_grpc.BatonStub:
-        return self._stub_of(self._channel)
+        self._channel = self._open()
+        self._stub = self._stub_of(self._channel)
 
     def generate(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Completion:
         """The whole answer to a prompt.
@@ -205,12 +198,7 @@ class Client:
         return self._connect(address, self.core.connection.direct_options())
 
     def _connect(self, target: str, options: Options) -> grpc.Channel:
-        self._kept.check_open()
-        channel = self.core.connection.opened(grpc, target, options)
-        if not self._kept.channel(channel):
-            channel.close()
-            raise RequestCancelledError("the client is closed")
-        return channel
+        return self._kept.channel(lambda: self.core.connection.opened(grpc, target, options))
 
     def _stub_of(self, channel: grpc.Channel) -> pb_grpc.BatonStub:
         with self._kept.making():

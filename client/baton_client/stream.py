@@ -30,7 +30,6 @@ class Stream(Iterator[Piece]):
     ) -> None:
         self._stubs = list(stubs)
         self._workers = workers
-        self._worker: grpc.Channel | None = None
         self._direct: Call | None = None
         self._reading = reading
         self._call: Call | None = None
@@ -115,10 +114,9 @@ class Stream(Iterator[Piece]):
     def _at_worker(self, route: pb.Route) -> Call:
         request = pb.StreamRequest(grant=route.grant)
         with self._reading.kept.calling():
-            # Held while it is read: where there are many, the client forgets it before.
-            self._worker = self._workers.to(route.address)
+            worker = self._workers.to(route.address)
             with self._reading.kept.making():
-                stub = pb_grpc.DirectStub(self._worker)
+                stub = pb_grpc.DirectStub(worker)
             return cast("Call", stub.Stream(request, timeout=self._reading.left_s()))
 
     def _failed(self, error: grpc.RpcError) -> float:

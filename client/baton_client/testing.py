@@ -85,7 +85,7 @@ class FakeBaton:
         self._scripts: dict[str, deque[Script]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._changed = threading.Condition()
-        self._serving = self._running = True
+        self._serving, self._running = True, False
 
     def answer(
         self,
@@ -121,7 +121,9 @@ class FakeBaton:
             self._changed.notify_all()
 
     def start(self) -> Self:
-        """Begin to listen."""
+        """Begin to listen, if it does not."""
+        if self._running:
+            return self
         pings = ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000)
         self._running = True
         self._server = grpc.server(ThreadPoolExecutor(_CALLS_MAX), options=[pings])

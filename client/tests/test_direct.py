@@ -163,7 +163,7 @@ def test_all_requests_of_an_unreachable_worker_fall_back(fake: FakeBaton) -> Non
             return await asyncio.gather(*(client.generate("a b") for _ in range(20)))
 
     assert [str(answer) for answer in asyncio.run(scene())] == ["a b"] * 20
-    assert [r.direct for r in fake.requests] == [True] * 20 + [False] * 20
+    assert len(fake.requests) == 20 + sum(r.direct for r in fake.requests)  # Late ones ask once.
 
 
 def test_after_a_pause_one_finds_out_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +341,7 @@ def test_a_detour_lets_the_router_let_go_of_the_name(
     assert answer.total_s >= 0.1 + 0.1 + 0.2
 
 
+@pytest.mark.parametrize("ask", ["awaiting"], indirect=True)
 def test_a_worker_s_channel_lasts_as_long_as_its_stream(
     fake: FakeBaton, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

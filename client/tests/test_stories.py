@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from baton_client import (
     OverloadedError,
     PermissionDeniedError,
     Retries,
+    ServerError,
     UnavailableError,
 )
 from baton_client.testing import FakeBaton
@@ -105,5 +107,30 @@ def test_a_silent_one_leaves_time_for_the_others(fake: FakeBaton, tell: Tell) ->
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ends = [f"127.0.0.1:{silent.getsockname()[1]}", fake.address]
         assert name in tell(ends, name, timeout_s=2)
+        began = time.monotonic()
         with pytest.raises((UnavailableError, DeadlineExceededError)):
             tell(ends, "nobody", timeout_s=1)
+        # Not only its share of the time.
+        assert time.monotonic() - began > 0.8
+
+
+def test_a_fault_of_one_does_not_hide_what_another_knows(
+    pair: tuple[FakeBaton, FakeBaton], tell: Tell
+) -> None:
+    name = known_to(pair[1])
+    pair[0].fail(ServerError("a fault"), method="GetStory")
+    assert name in tell([fake.address for fake in pair], name)
+    pair[0].fail(ServerError("a fault"), method="GetStory")
+    with pytest.raises(ServerError):
+        tell([fake.address for fake in pair], "nobody")
+
+
+def test_a_long_wait_that_one_asked_for_is_kept(
+    pair: tuple[FakeBaton, FakeBaton], tell: Tell
+) -> None:
+    pair[0].fail(OverloadedError("full", retry_after_s=0.5), method="GetStory")
+    pair[1].fail(UnavailableError("away"), method="GetStory")
+    began = time.monotonic()
+    with pytest.raises(NotFoundError):
+        tell([fake.address for fake in pair], "nobody")
+    assert time.monotonic() - began >= 0.5

@@ -66,7 +66,8 @@ def test_an_answer_may_be_empty(fake: FakeBaton, client: Client) -> None:
 
 def test_it_can_be_started_again(fake: FakeBaton) -> None:
     fake.stop()
-    with fake.start(), Client(fake.address) as client:
+    with fake.start() as again, Client(fake.address) as client:
+        assert again is fake.start() is fake
         assert client.generate("a b").text == "a b"
 
 
