@@ -41,6 +41,13 @@ def stand_in(folder: Path, name: str, then: str) -> None:
     (folder / name).chmod(0o755)
 
 
+def no_pause(folder: Path) -> None:
+    """A failure is not waited for to be read."""
+    # A link to the real one: not to be written through.
+    (folder / "sleep").unlink()
+    stand_in(folder, "sleep", "true")
+
+
 def said(folder: Path, name: str) -> list[str]:
     """What a stand-in was told, call by call, arguments joined by |."""
     path = folder.parent / f"{name}.said"
@@ -63,15 +70,19 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_the_controller_joins_ray_without_waiting_there(stand_ins: Path) -> None:
     stand_in(stand_ins, "baton", "exit 3")
+    no_pause(stand_ins)
     assert run("baton-controller", "--config", "a b.yaml", folder=stand_ins).wait(10) == 3
+    assert said(stand_ins, "sleep") == ["60"]
     assert said(stand_ins, "ray") == ['start|--address=head:6379|--resources={"a b": 1}']
     assert said(stand_ins, "baton") == ["serve|--config|a b.yaml"]
 
 
 def test_without_ray_there_is_no_controller(stand_ins: Path) -> None:
     stand_in(stand_ins, "ray", "exit 1")
+    no_pause(stand_ins)
     assert run("baton-controller", folder=stand_ins).wait(10) == 1
     assert said(stand_ins, "baton") == []
+    assert said(stand_ins, "sleep") == ["60"]
 
 
 def test_the_end_of_its_pod_is_not_heard_by_the_controller(stand_ins: Path) -> None:

@@ -38,13 +38,6 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, printed
 
 
-def test_the_end_of_the_pod_kills_the_controller_unheard(tmp_path: Path) -> None:
-    serves = "trap 'echo heard' TERM; echo serves $@; while :; do /bin/sleep 0.1; done"
-    process = start(tmp_path, serves)
-    assert first_line(process) == "serves serve --config x"
-    assert end(process) == (128 + signal.SIGTERM, "")
-
-
 @pytest.mark.parametrize(("baton", "ray"), [("exit 3", "true"), ("echo no Ray", "false")])
 def test_a_failure_stays_for_a_minute_or_to_the_end_of_the_pod(
     tmp_path: Path, baton: str, ray: str
