@@ -213,8 +213,10 @@ class Cluster:
         if flight.stream and flight.computing_at:
             flight.stream.computed, flight.stream.whole = job.prompt, True
             self._push(flight, now, flight.computing_at.engine.began_s)
-        self.views[flight.record.router].computed(flight.request)
-        self.holding.tell(flight.record.router, now, flight.record)
+        if not job.again:
+            # That an answer had to give way to others, routers do not hear.
+            self.views[flight.record.router].computed(flight.request)
+            self.holding.tell(flight.record.router, now, flight.record)
 
     def finished(self, job: Job, now: float) -> None:
         """The answer is complete."""

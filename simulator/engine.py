@@ -236,7 +236,7 @@ class Engine:
             self._leave(job)
             job.free(self.pool)
             job.record.preemptions += 1
-            job.kind = Kind.SOLO
+            job.kind, job.again = Kind.SOLO, True
             job.prompt = job.record.request.input_tokens + job.generated
             job.done = 0
             self.expect(job)

@@ -83,6 +83,7 @@ class Job:
     """One leg. The engine that has it changes it; `flight` is for its owner to find the request."""
 
     __slots__ = (
+        "again",
         "answer_left",
         "done",
         "dropped",
@@ -120,6 +121,8 @@ class Job:
         self.join_step = -1
         self.finish_step = -1
         self.dropped = False
+        self.again = False
+        """It had to give way, and its prompt is computed once more."""
 
     @property
     def generated(self) -> int:

@@ -1,5 +1,6 @@
 """One trace through one cluster: what is counted, and when it is given up."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_what_lacks_is_named_and_hopeless_runs_end_early(prompt, answer, lack) -
     assert trial.lack is lack
     assert not trial.whole
     assert len(trial.kept) < 300
+
+
+@pytest.mark.parametrize("kind", [Kind.DISAGGREGATED, Kind.MIXED, Kind.AGGREGATED])
+def test_answers_that_give_way_are_computed_again_unheard(kind: Kind) -> None:
+    tight = replace(ENGINE, engine=replace(ENGINE.engine, kv_tokens=2500))
+    setup = Setup(tight, kind, 2, 0, 512) if kind is Kind.AGGREGATED else Setup(tight, kind, 1, 1)
+    trial = replay(setup, load(2.0, 500, 200, requests=60), PROMISES, give_up=False)
+    assert trial.whole
+    assert len(trial.kept) > 50
 
 
 def test_the_share_decides() -> None:
