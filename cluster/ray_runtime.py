@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -306,8 +307,8 @@ def _end(processes: list[Process]) -> None:
 
 
 def _keep_logs(folder: Path, target: Path) -> bool:
-    found = folder.glob("session_2*/logs/worker-*.[eo][ru][rt]")
-    logs = [log for log in found if log.stat().st_size]
+    found = (folder.glob(f"session_2*/logs/worker-*.{end}") for end in ("out", "err"))
+    logs = [log for log in chain.from_iterable(found) if log.stat().st_size]
     if not logs:
         return False
     shutil.rmtree(target, ignore_errors=True)

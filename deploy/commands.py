@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -122,21 +123,12 @@ def drain(args: argparse.Namespace) -> int:
     state = _running(args)
     reach = _reach(args)
     orders = Orders(run_dir(settings.cluster.run_dir).orders(state.cluster))
-
-    def page() -> dict[str, Any]:
-        return status_page(reach)
-
+    page = partial(status_page, reach)
     # Before anything is ordered: nobody could be followed without it.
     everyone = everybody(page())
+    names = everyone if args.all else args.name
     most_s = settings.cluster.drain_timeout_s + settings.engine.start_timeout_s
-    patience = Patience(most_s)
-    drain_all(
-        everyone if args.all else args.name,
-        orders,
-        page,
-        lambda line: _write(line + "\n"),
-        patience,
-    )
+    drain_all(names, orders, page, lambda line: _write(line + "\n"), Patience(most_s))
     return 0
 
 

@@ -1,11 +1,13 @@
 """What the two clients share: their options, the calls that have one answer, reading a stream."""
 
+import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Generic, TypedDict, TypeVar
 
 import grpc
 
@@ -37,6 +39,7 @@ from baton_client.v1 import service_pb2 as pb
 DEADLINE_SLACK_S = 0.5
 """How long before the client's deadline a server may take it for passed."""
 
+E = TypeVar("E", threading.Event, asyncio.Event)
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -293,3 +296,32 @@ class Reading:
     def so_far(self) -> Completion:
         """What has arrived."""
         return self.completion or self._answer.so_far(time.monotonic(), self.attempt)
+
+
+class Leaving(Generic[E]):
+    """The end of a stream before its time, whichever way it is read."""
+
+    _reading: Reading
+    _left: E
+    _call: Any = None
+    _direct: Any = None
+
+    @property
+    def so_far(self) -> Completion:
+        """What has arrived, also when the rest never will."""
+        return self._reading.so_far()
+
+    def cancel(self) -> None:
+        """Stop the request; whoever reads it gets RequestCancelledError.
+
+        From any thread, but for streams of an event loop.
+        """
+        self._left.set()
+        # The router first: what it hears from the worker then is no news.
+        for call in (self._call, self._direct):
+            if call is not None:
+                call.cancel()
+
+    def __del__(self) -> None:
+        # What listens for the router's end holds both calls: nothing else would end them.
+        self.cancel()

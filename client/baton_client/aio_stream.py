@@ -8,14 +8,14 @@ from typing import Any, Self, cast
 import grpc
 from grpc import aio
 
-from baton_client._core import Reading
+from baton_client._core import Leaving, Reading
 from baton_client._direct import OK, WORD_S, AsyncCall, Channels, error_of, watch
 from baton_client.answers import Completion, Piece
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 
-class AsyncStream(AsyncIterator[Piece]):
+class AsyncStream(Leaving[asyncio.Event], AsyncIterator[Piece]):
     """An answer that arrives piece by piece. Leave it early and the cluster stops working on it.
 
     async with client.stream("Tell me a story") as stream:
@@ -51,23 +51,6 @@ class AsyncStream(AsyncIterator[Piece]):
         async for _ in self:
             pass
         return cast("Completion", self._reading.completion)
-
-    @property
-    def so_far(self) -> Completion:
-        """What has arrived, also when the rest never will."""
-        return self._reading.so_far()
-
-    def cancel(self) -> None:
-        """Stop the request; whoever reads it gets RequestCancelledError."""
-        self._left.set()
-        # The router first: what it hears from the worker then is no news.
-        for call in (self._call, self._direct):
-            if call is not None:
-                call.cancel()
-
-    def __del__(self) -> None:
-        # What listens for the router's end holds both calls: nothing else would end them.
-        self.cancel()
 
     async def _read(self) -> None:
         """Take one message, or the end, or pause after a failure."""

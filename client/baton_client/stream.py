@@ -6,14 +6,14 @@ from typing import Any, Self, cast
 
 import grpc
 
-from baton_client._core import Reading
+from baton_client._core import Leaving, Reading
 from baton_client._direct import OK, QUIET, WORD_S, Call, Channels
 from baton_client.answers import Completion, Piece
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 
-class Stream(Iterator[Piece]):
+class Stream(Leaving[threading.Event], Iterator[Piece]):
     """An answer that arrives piece by piece. Leave it early and the cluster stops working on it.
 
     with client.stream("Tell me a story") as stream:
@@ -47,23 +47,6 @@ class Stream(Iterator[Piece]):
         for _ in self:
             pass
         return cast("Completion", self._reading.completion)
-
-    @property
-    def so_far(self) -> Completion:
-        """What has arrived, also when the rest never will."""
-        return self._reading.so_far()
-
-    def cancel(self) -> None:
-        """Stop the request, from any thread; whoever reads it gets RequestCancelledError."""
-        self._left.set()
-        # The router first: what it hears from the worker then is no news.
-        for call in (self._call, self._direct):
-            if call is not None:
-                call.cancel()
-
-    def __del__(self) -> None:
-        # What listens for the router's end holds both calls: nothing else would end them.
-        self.cancel()
 
     def _read(self) -> None:
         """Take one message, or the end, or pause after a failure."""

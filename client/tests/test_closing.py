@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from baton_client import AsyncClient, Client, OverloadedError, RequestCancelledError
 from baton_client._core import Reading
 from baton_client._direct import Channels
 from baton_client._kept import Kept
+from baton_client.aio_stream import AsyncStream
 from baton_client.connection import Connection
 from baton_client.testing import FakeBaton
 
@@ -194,3 +196,27 @@ def test_the_time_of_a_stream_begins_when_it_is_first_read(fake: FakeBaton, clie
     answer = stream.result()
     assert answer.text == "a b"
     assert 0.0 < answer.ttft_s <= answer.total_s < 0.5
+
+
+def test_a_task_that_ends_while_the_router_has_its_word_ends_the_router_s_call() -> None:
+    class Router:
+        cancelled = False
+
+        async def code(self) -> Any:
+            await asyncio.Event().wait()
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    async def scene(router: Any) -> bool:
+        reading: Any = SimpleNamespace(has_all=False)
+        stream = AsyncStream([], reading, cast("Any", None))
+        stream._call, stream._direct = router, cast("Any", Router())
+        broken = asyncio.create_task(stream._failed(cast("Any", None)))
+        await asyncio.sleep(0.01)
+        broken.cancel()
+        await asyncio.wait([broken])
+        return broken.cancelled()
+
+    assert asyncio.run(scene(router := Router()))
+    assert router.cancelled

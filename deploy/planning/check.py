@@ -52,11 +52,8 @@ def checked(args: argparse.Namespace, reach: Reach) -> tuple[int, str]:
 
 def _refuse(args: argparse.Namespace) -> None:
     """Raises PlanError for options that would do nothing."""
-    options = (
-        *("html", "format", "rate", "requests", "as_recorded", "kind", "one_load"),
-        *("seeds", "gpus_max"),
-    )
-    given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name)]
+    options = "html format rate requests as_recorded kind one_load seeds gpus_max"
+    given = [f"--{name.replace('_', '-')}" for name in options.split() if getattr(args, name)]
     if given:
         raise PlanError(f"--check replays what was, as it was: {given[0]} goes with plans")
     if len(args.profile) > 1:

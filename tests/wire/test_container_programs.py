@@ -41,11 +41,11 @@ def stand_in(folder: Path, name: str, then: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def no_pause(folder: Path) -> None:
-    """A failure is not waited for to be read."""
+def no_pause(folder: Path, then: str = "true") -> None:
+    """A stand-in for `sleep`, which without `then` does not wait."""
     # A link to the real one: not to be written through.
     (folder / "sleep").unlink()
-    stand_in(folder, "sleep", "true")
+    stand_in(folder, "sleep", then)
 
 
 def said(folder: Path, name: str) -> list[str]:
@@ -85,6 +85,23 @@ def test_without_ray_there_is_no_controller(stand_ins: Path) -> None:
     assert said(stand_ins, "sleep") == ["60"]
 
 
+@pytest.mark.parametrize("who", ["baton", "ray"])
+def test_a_failure_stays_for_a_minute_or_to_the_end_of_the_pod(stand_ins: Path, who: str) -> None:
+    stand_in(stand_ins, who, "exit 3")
+    no_pause(stand_ins, f"exec {shutil.which('sleep')} $1")
+    program = run("baton-controller", folder=stand_ins)
+    until(lambda: said(stand_ins, "sleep") == ["60"])
+    assert program.poll() is None
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(10) == 128 + signal.SIGTERM
+
+
+def test_an_end_without_failure_is_one(stand_ins: Path) -> None:
+    no_pause(stand_ins)
+    assert run("baton-controller", folder=stand_ins).wait(10) == 0
+    assert said(stand_ins, "sleep") == []
+
+
 def test_the_end_of_its_pod_is_not_heard_by_the_controller(stand_ins: Path) -> None:
     pid = stand_ins.parent / "pid"
     heard = stand_ins.parent / "heard"
@@ -93,7 +110,7 @@ def test_the_end_of_its_pod_is_not_heard_by_the_controller(stand_ins: Path) -> N
     program = run("baton-controller", folder=stand_ins)
     until(lambda: pid.exists() and bool(pid.read_text()))
     program.send_signal(signal.SIGTERM)
-    program.wait(10)
+    assert program.wait(10) == 128 + signal.SIGTERM
     until(lambda: not is_alive(int(pid.read_text())))
     assert not heard.exists()
 
