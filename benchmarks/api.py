@@ -131,6 +131,7 @@ class Served:
     front_end_us: list[float] = field(default_factory=list)
     """The part of processes that the router has started."""
     paced_us: list[float] = field(default_factory=list)
+    paced_front_end_us: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
     by_width: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
@@ -191,7 +192,9 @@ async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size
                 await one.probe()
         paced(worker, PACE_S)
         for one in order:
-            one.paced_us.append((await one.streams(size.paced_tokens))[0])
+            cost_us, front_end_us, _ = await one.streams(size.paced_tokens)
+            one.paced_us.append(cost_us)
+            one.paced_front_end_us.append(front_end_us)
         paced(worker, 0.0)
         print(f"round {turn + 1} of {size.rounds} done", flush=True)
     for one in served:
@@ -207,6 +210,7 @@ def result(served: list[Served], size: Size) -> dict[str, float]:
         figures[f"{name}_cpu_us_per_token"] = median(one.free_us)
         figures[f"{name}_front_end_cpu_us_per_token"] = median(one.front_end_us)
         figures[f"{name}_paced_cpu_us_per_token"] = median(one.paced_us)
+        figures[f"{name}_paced_front_end_cpu_us_per_token"] = median(one.paced_front_end_us)
         figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
         figures[f"{name}_tokens_per_answer"] = size.free_tokens * one.way.longer

@@ -7,7 +7,7 @@ sent on. Requests keep the bytes that they came in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,12 +75,10 @@ class EngineLinks:
         self._open: dict[RequestId, _Open] = {}
         self._max_model_len_tokens = 0
 
-    def __contains__(self, request_id: RequestId) -> bool:
-        return request_id in self._open
-
-    def __len__(self) -> int:
+    @property
+    def open(self) -> Collection[RequestId]:
         """Requests of all front ends."""
-        return len(self._open)
+        return self._open
 
     @property
     def attached(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from baton.errors import BatonError
@@ -13,11 +13,9 @@ from router.ports import FrontPort
 class LinkedFronts(FrontPort, Protocol):
     """A front end that knows which requests are its own."""
 
-    def __contains__(self, request_id: RequestId) -> bool:
-        """Whether this request came from it and has not ended."""
-
-    def __len__(self) -> int:
-        """How many of those there are."""
+    @property
+    def open(self) -> Collection[RequestId]:
+        """Those that have not ended; quick to look into, which is done for every output."""
 
 
 class Fronts:
@@ -34,10 +32,11 @@ class Fronts:
         self, buffers: Sequence[bytes], requests: dict[str, RequestId]
     ) -> Sequence[RequestId]:
         """See `FrontPort`. A step is read twice only while both kinds have requests."""
-        if not len(self._linked):
+        linked = self._linked.open
+        if not linked:
             return self._inner.deliver(buffers, requests)
         # Looked up first: delivering forgets what it finishes.
-        others = {leg: one for leg, one in requests.items() if one not in self._linked}
+        others = {leg: one for leg, one in requests.items() if one not in linked}
         finished = self._linked.deliver(buffers, requests)
         return [*finished, *self._inner.deliver(buffers, others)] if others else finished
 
@@ -54,4 +53,4 @@ class Fronts:
         return self._of(request_id).counter(request_id)
 
     def _of(self, request_id: RequestId) -> FrontPort:
-        return self._linked if request_id in self._linked else self._inner
+        return self._linked if request_id in self._linked.open else self._inner

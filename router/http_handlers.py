@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -11,9 +12,15 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from baton.errors import BatonError
+from baton.errors import BatonError, Reason
+from router.exchange import EXCHANGE
 from router.front import FrontError
 from router.http_guard import ERROR_STATE, refuse_fields
+
+_log = logging.getLogger(__name__)
+_MISREAD = (AttributeError, LookupError)
+"""What vLLM raises over some requests that its models of them allow, besides what it answers with
+400 by itself: an answer of before without any content, for one."""
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -34,6 +41,10 @@ def guard_handlers(state: Any) -> None:
     messages.create_streaming_error_response = _streaming(messages, _raised_again)
     responses.create_responses = _ending_well(_guarded(responses.create_responses))
     messages.create_messages = _answering(messages, _guarded(messages.create_messages))
+    messages.count_tokens = _answering(messages, _guarded(messages.count_tokens))
+    tokens = state.serving_tokenization
+    tokens.create_tokenize = _guarded(tokens.create_tokenize)
+    tokens.create_detokenize = _guarded(tokens.create_detokenize)
 
 
 def _streaming(serving: Any, answer: Callable[[FrontError], str]) -> Callable[..., str]:
@@ -62,7 +73,15 @@ def _guarded(handler: Handler) -> Handler:
     @functools.wraps(handler)
     async def guarded(request: Any, raw_request: Request | None = None) -> Any:
         refuse_fields(request)
-        return await handler(request, raw_request)
+        try:
+            return await handler(request, raw_request)
+        except _MISREAD as raised:
+            exchange = EXCHANGE.get()
+            if exchange is not None and exchange.answering:
+                raise
+            _log.warning("a request cannot be read", exc_info=True)
+            message = f"The request cannot be read: {raised!r}"
+            raise BatonError(Reason.INVALID_REQUEST, message) from raised
 
     return guarded
 

@@ -95,6 +95,8 @@ class FakeHeart:
             await asyncio.sleep(script.delay_s)
             if (script.fail_with or script.hang) and index == script.fail_after:
                 break
+            if index == 0 and request.exchange is not None:
+                request.exchange.when_written(lambda _at: None)
             last = index == count - 1
             reason = FinishReason.LENGTH if count == params.max_tokens else FinishReason.STOP
             self._deliver(

@@ -58,7 +58,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     for front in house.fronts:
         front.close()
     context.destroy(linger=0)
-    assert not len(links)
+    assert not links.open
     await until(lambda: not heart.live)
     await heart.tasks.aclose()
 
@@ -76,7 +76,7 @@ async def test_a_request_is_answered_under_its_own_name(house: House) -> None:
     assert taken.request_id == "f0/cmpl-1-ab"
     assert (taken.tokens, taken.prompt_tokens, taken.max_tokens) == ([10, 11, 12], 3, 8)
     assert house.heart.cores[0].request_id == "cmpl-1-ab", "what workers get is what came"
-    assert not len(house.links)
+    assert not house.links.open
 
 
 async def test_front_ends_may_choose_the_same_names(house: House) -> None:
@@ -94,7 +94,7 @@ async def test_one_step_is_one_message_to_each_front_end(house: House) -> None:
     one, two, idle = [await house.front(f"f{n}") for n in range(3)]
     for front, name in ((one, "a"), (one, "b"), (two, "a")):
         await front.ask(name)
-    await until(lambda: len(house.links) == 3)
+    await until(lambda: len(house.links.open) == 3)
     legs = {"l1": RequestId("f0/a"), "l2": RequestId("f0/b"), "l3": RequestId("f1/a")}
     outputs = [EngineCoreOutput(leg, [n]) for n, leg in enumerate([*legs, "a stranger's"])]
     assert house.links.deliver(encode(EngineCoreOutputs(outputs=outputs)), legs) == []
@@ -108,7 +108,7 @@ async def test_logprobs_pass_however_large(house: House) -> None:
     house.heart.script = Script(hang=True, tokens=[1])
     front = await house.front()
     await front.ask("a")
-    await until(lambda: len(house.links) == 1)
+    await until(lambda: len(house.links.open) == 1)
     ids = np.arange(400, dtype=np.int32).reshape(1, 400)
     values = -np.arange(400, dtype=np.float32).reshape(1, 400)
     output = EngineCoreOutput("leg", [9])
@@ -125,7 +125,7 @@ async def test_what_was_sent_can_be_sent_again_elsewhere(house: House) -> None:
     house.heart.script = Script(hang=True, tokens=[1])
     front = await house.front()
     await front.ask("a")
-    await until(lambda: len(house.links) == 1)
+    await until(lambda: len(house.links.open) == 1)
     one = RequestId("f0/a")
     count, legs = house.links.counter(one), {"leg": one}
     for tokens in ([4], [5, 6]):
@@ -146,7 +146,7 @@ async def test_an_abort_frees_the_request(house: House) -> None:
     await front.step()
     await front.abort("a", "never heard of")
     await until(lambda: house.heart.aborted == ["f0/a"])
-    assert not len(house.links)
+    assert not house.links.open
 
 
 @pytest.mark.parametrize("when", ["submit", "later"])
@@ -161,7 +161,7 @@ async def test_a_refusal_is_a_failed_output_that_says_why(house: House, when: st
     said = failure_of(output)
     assert (said.reason, said.message) == (Reason.QUEUE_FULL, "The router is full.")
     assert said.retry_after_s == 3
-    assert not len(house.links)
+    assert not house.links.open
 
 
 @pytest.mark.parametrize("reason", [FinishReason.ABORT, FinishReason.ERROR])
@@ -278,6 +278,6 @@ async def test_one_that_leaves_takes_its_requests_along_and_no_others(house: Hou
     assert sorted(house.heart.aborted) == ["f1/a", "f1/b"]
     answers = await asyncio.gather(stays.answer("a"), joins.answer("c"))
     assert [len(answer) for answer in answers] == [40, 20]
-    await until(lambda: not len(house.links))
+    await until(lambda: not house.links.open)
     assert house.links.attached == ("f0", "f2")
     assert house.lost == []

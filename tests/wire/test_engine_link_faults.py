@@ -50,7 +50,7 @@ async def test_a_request_that_breaks_its_taking_fails_alone(
     assert failure_of(output).reason is Reason.INTERNAL
     await front.ask("c", 3)
     assert len(await front.answer("c")) == 3
-    await until(lambda: not len(house.links))
+    await until(lambda: not house.links.open)
     assert (house.lost, house.links.attached) == ([], ("f0",))
 
 
@@ -82,7 +82,7 @@ async def test_two_requests_of_one_name_end(house: House) -> None:
     said = failure_of((await front.answer("a"))[-1])
     assert said.reason is Reason.INVALID_REQUEST
     assert house.heart.aborted == ["f0/a"]
-    assert not len(house.links)
+    assert not house.links.open
 
 
 async def test_one_that_reads_nothing_is_given_up(
@@ -101,7 +101,7 @@ async def test_outputs_that_cannot_be_read_fail_their_requests(house: House) -> 
     house.heart.script = Script(hang=True, tokens=[1])
     front = await house.front()
     await front.ask("a")
-    await until(lambda: len(house.links) == 1)
+    await until(lambda: len(house.links.open) == 1)
     one = RequestId("f0/a")
     assert house.links.deliver([b"\xc1"], {"leg": one, "other": RequestId("elsewhere")}) == [one]
     (output,) = await front.answer("a")

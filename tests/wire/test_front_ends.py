@@ -91,7 +91,7 @@ async def test_the_workers_limit_is_the_front_ends(house: House) -> None:
 async def test_closing_answers_what_has_come_and_takes_nothing_more(house: House) -> None:
     house.heart.script = Script(tokens=[100], endless=True, delay_s=0.02)
     asking = asyncio.ensure_future(house.ask(max_tokens=40))
-    while not len(house.fronts.links):  # noqa: ASYNC110
+    while not house.fronts.links.open:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await house.fronts.close()
     answer = await asking

@@ -57,7 +57,7 @@ async def test_clients_that_leave_free_their_requests(linked: Linked) -> None:
         assert answer.status_code == 200
         await anext(answer.aiter_bytes())
     await until(lambda: len(linked.heart.aborted) == 1, 5)
-    assert not len(linked.links)
+    assert not linked.links.open
 
 
 async def test_one_that_is_killed_takes_only_its_own_along(linked: Linked) -> None:
@@ -73,7 +73,7 @@ async def test_one_that_is_killed_takes_only_its_own_along(linked: Linked) -> No
         return answer.status_code == 200
 
     asking = [asyncio.ensure_future(ask()) for _ in range(24)]
-    await until(lambda: len(linked.links) == 24, 5)
+    await until(lambda: len(linked.links.open) == 24, 5)
     doomed = next(iter(linked.heart.live)).partition("/")[0]
     its = [one for one in linked.heart.live if one.startswith(f"{doomed}/")]
     os.kill(linked.processes.pids[linked.ever.index(doomed)], signal.SIGKILL)

@@ -19,12 +19,6 @@ class Front:
         self.open = set(requests)
         self.heard: list[object] = []
 
-    def __contains__(self, request_id: RequestId) -> bool:
-        return request_id in self.open
-
-    def __len__(self) -> int:
-        return len(self.open)
-
     def deliver(
         self, buffers: Sequence[bytes], requests: dict[str, RequestId]
     ) -> Sequence[RequestId]:

@@ -76,6 +76,17 @@ async def test_failure_before_the_answer_is_a_status(house: House, path: str):
     assert "decode-0 died" in response.json()["error"]["message"]
 
 
+async def test_a_mistake_in_what_is_made_of_an_answer_is_no_client_s(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    def mistaken(*_args: object, **_options: object) -> object:
+        raise IndexError("no such choice")
+
+    serving = house.app.state.openai_serving_completion
+    monkeypatch.setattr(serving, "request_output_to_completion_response", mistaken)
+    assert (await complete(house)).status_code == 500
+
+
 @pytest.mark.parametrize("path", BODIES)
 async def test_failure_in_mid_stream_is_an_event(house: House, path: str):
     house.heart.script.fail_with = BatonError(Reason.WORKER_LOST, "decode-0 died")

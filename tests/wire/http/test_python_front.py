@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def linked(python_front: Linked) -> AsyncIterator[Linked]:
     python_front.heart.script = Script(tokens=words(python_front))
     yield python_front
-    await until(lambda: not python_front.heart.live and not len(python_front.links))
+    await until(lambda: not python_front.heart.live and not python_front.links.open)
 
 
 async def ask(linked: Linked, **body: object):
@@ -48,7 +48,7 @@ async def test_a_stream_that_fails_says_why_and_spares_its_neighbours(linked: Li
     tokens = words(linked)
     linked.heart.script = Script(tokens=tokens, delay_s=0.02)
     spared = asyncio.ensure_future(ask(linked))
-    await until(lambda: len(linked.links) == 1)
+    await until(lambda: len(linked.links.open) == 1)
     linked.heart.script = Script(
         tokens=tokens, fail_with=BatonError(Reason.ENGINE_FAILED, "dead"), fail_after=2
     )

@@ -55,6 +55,14 @@ async def test_wrong_completions(house: House, body: dict[str, Any], stream: boo
     assert not house.heart.requests
 
 
+async def test_what_vllm_stumbles_over_is_a_wrong_request(house: House):
+    without = {"type": "message", "id": "", "role": "assistant", "status": "completed"}
+    response = await post(house, "/v1/responses", input=[{**without, "content": []}])
+    assert response.status_code == 400
+    assert response.headers["x-baton-reason"] == "invalid_request"
+    assert not house.heart.requests
+
+
 async def test_max_tokens_0_is_a_clean_answer(house: House):
     response = await complete(house, max_tokens=0)
     assert response.status_code == 400
@@ -103,6 +111,8 @@ async def test_stored_responses_are_refused(house: House, field: dict[str, Any])
         ("/v1/chat/completions", {"type": "input_audio", "input_audio": {}}),
         ("/v1/responses", {"type": "input_image", "image_url": "http://x/a", "detail": "auto"}),
         ("/v1/messages", {"type": "image", "source": {"type": "url", "url": "http://x/a"}}),
+        ("/v1/messages/count_tokens", {"type": "image", "source": {"type": "url", "url": "x"}}),
+        ("/tokenize", {"type": "image_url", "image_url": {"url": "http://x/a.png"}}),
     ],
 )
 async def test_media_are_refused(house: House, path: str, content: dict[str, Any]):
