@@ -47,7 +47,9 @@ def refuse_fields(request: object) -> None:
     `request` is any of vLLM's request models; fields that it does not have are not checked.
     """
     refuse_transfer_fields(_fields(request, _TRANSFER_FIELDS))
-    refuse_transfer_fields(getattr(request, "vllm_xargs", None) or {})
+    more = getattr(request, "vllm_xargs", None)
+    # Not every model of a request knows the field, and what it does not know is not checked there.
+    refuse_transfer_fields(more if isinstance(more, Mapping) else {})
     for field, value in _fields(request, _STORED_FIELDS).items():
         if value:
             raise BatonError(

@@ -63,6 +63,11 @@ async def test_what_vllm_stumbles_over_is_a_wrong_request(house: House):
     assert not house.heart.requests
 
 
+async def test_fields_that_a_route_does_not_know_are_not_read(house: House):
+    response = await post(house, "/detokenize", tokens=[5], vllm_xargs=True)
+    assert response.status_code == 200
+
+
 async def test_max_tokens_0_is_a_clean_answer(house: House):
     response = await complete(house, max_tokens=0)
     assert response.status_code == 400
