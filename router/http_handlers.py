@@ -18,9 +18,9 @@ from router.front import FrontError
 from router.http_guard import ERROR_STATE, refuse_fields
 
 _log = logging.getLogger(__name__)
-_MISREAD = (AttributeError, LookupError)
+_MISREAD = (AssertionError, AttributeError, LookupError)
 """What vLLM raises over some requests that its models of them allow, besides what it answers with
-400 by itself: an answer of before without any content, for one."""
+400 by itself: an answer of before without any content, a tool's result in parts."""
 
 Handler = Callable[..., Awaitable[Any]]
 

@@ -9,6 +9,7 @@ import pytest
 from tests.wire.http.support import BODIES, CHAT, House, complete, post
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="session")]
+TEXT_PART = {"type": "input_text", "text": ""}
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses"])
@@ -55,9 +56,16 @@ async def test_wrong_completions(house: House, body: dict[str, Any], stream: boo
     assert not house.heart.requests
 
 
-async def test_what_vllm_stumbles_over_is_a_wrong_request(house: House):
-    without = {"type": "message", "id": "", "role": "assistant", "status": "completed"}
-    response = await post(house, "/v1/responses", input=[{**without, "content": []}])
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "role": "assistant", "content": []},
+        {"type": "function_call_output", "call_id": "a", "created_by": "b", "output": [TEXT_PART]},
+    ],
+)
+async def test_what_vllm_stumbles_over_is_a_wrong_request(house: House, item: dict[str, Any]):
+    whole = {"id": "", "status": "completed", **item}
+    response = await post(house, "/v1/responses", input=[whole])
     assert response.status_code == 400
     assert response.headers["x-baton-reason"] == "invalid_request"
     assert not house.heart.requests
