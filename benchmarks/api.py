@@ -9,8 +9,9 @@ gRPC service, direct streams from the worker past the router, and two routers at
 Processor time is that of the routers and of all that they have started, from the kernel's books, in
 microseconds per token that a client got. Cheap ways give longer answers (`..._tokens_per_answer`),
 or their cost would drown; what an answer costs whatever its length weighs less there.
-`..._added_ttft_ms` is the median time from sending a one-token request to its text, the worker's
-part and both hops included. Without --quick there are four routers at a port, too, one stream and
+`..._ttft_ms` is the median time from sending a one-token request to its text; the worker asked in
+its own protocol, without a router, takes `worker_ttft_ms` of it, and `..._added_ttft_ms` is the
+rest. Without --quick there are four routers at a port, too, one stream and
 256 at once, and `beside_vllm`: a router next to vLLM's own server, each with a real engine
 (`benchmarks.front`). The last line is one JSON object.
 """
@@ -33,7 +34,7 @@ from urllib.request import urlopen
 from baton.messages import ClusterView
 from baton.settings import Settings, process_environ
 from benchmarks import front, nodes
-from benchmarks.api_client import GrpcStreams, OpenAiStreams, Times, paced
+from benchmarks.api_client import BareWorker, GrpcStreams, OpenAiStreams, Times, paced
 from benchmarks.api_worker import work
 from benchmarks.cpu_time import cpu_s
 from deploy.model import DEMO_NAME, resolved
@@ -58,7 +59,7 @@ class Size:
     beside_vllm: bool = False
 
 
-QUICK = Size(2, 100, 40, 25)
+QUICK = Size(2, 100, 128, 25)
 FULL = Size(7, 200, 150, 150, (1, 256), (2, 4), beside_vllm=True)
 
 
@@ -173,8 +174,11 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size) -> list[Served]:
-    """All ways in turn, which of them begins changing every time."""
+async def measure(
+    worker: nodes.Child, address: str, sites: list[tuple[Way, Site]], size: Size
+) -> tuple[list[Served], float]:
+    """All ways in turn, which of them begins changing every time; and the bare TTFT, in ms."""
+    bare, bare_ms = BareWorker(address), []
     served = [Served(way, site.pids, await way.connect(site)) for way, site in sites]
     for one in served:
         await one.streams(32)
@@ -188,6 +192,7 @@ async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size
         for width, one in itertools.product(size.widths, order):
             await one.wide(width, size.free_tokens)
         for _ in range(size.probes):
+            bare_ms.append(await bare.first_s() * 1e3)
             for one in order:
                 await one.probe()
         paced(worker, PACE_S)
@@ -199,19 +204,21 @@ async def measure(worker: nodes.Child, sites: list[tuple[Way, Site]], size: Size
         print(f"round {turn + 1} of {size.rounds} done", flush=True)
     for one in served:
         await one.client.aclose()
-    return served
+    await bare.aclose()
+    return served, median(bare_ms)
 
 
-def result(served: list[Served], size: Size) -> dict[str, float]:
+def result(served: list[Served], worker_ms: float, size: Size) -> dict[str, float]:
     """Medians, by way."""
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = {"worker_ttft_ms": worker_ms}
     for one in served:
         name = one.way.name
         figures[f"{name}_cpu_us_per_token"] = median(one.free_us)
         figures[f"{name}_front_end_cpu_us_per_token"] = median(one.front_end_us)
         figures[f"{name}_paced_cpu_us_per_token"] = median(one.paced_us)
         figures[f"{name}_paced_front_end_cpu_us_per_token"] = median(one.paced_front_end_us)
-        figures[f"{name}_added_ttft_ms"] = median(one.first_ms)
+        figures[f"{name}_ttft_ms"] = median(one.first_ms)
+        figures[f"{name}_added_ttft_ms"] = median(one.first_ms) - worker_ms
         figures[f"{name}_tokens_per_s"] = median(one.tokens_per_s)
         figures[f"{name}_tokens_per_answer"] = size.free_tokens * one.way.longer
         for width, seen in one.by_width.items():
@@ -227,8 +234,8 @@ def result(served: list[Served], size: Size) -> dict[str, float]:
 
 
 @contextmanager
-def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, list[tuple[Way, Site]]]]:
-    """The worker, and the routers of each way."""
+def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, str, list[tuple[Way, Site]]]]:
+    """The worker, its address, and the routers of each way."""
     with ExitStack() as stack:
         worker = nodes.start(work, DEMO_NAME)
         stack.callback(worker.end)
@@ -236,9 +243,10 @@ def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, list[tuple[Way, Si
         for way in chosen:
             if _set_alike(way) not in started:
                 started[_set_alike(way)] = list(_start(way, stack))
-        view = nodes.view_of([worker.word()])
+        info = worker.word()
+        view = nodes.view_of([info])
         sites = {key: _site(routers, view) for key, routers in started.items()}
-        yield worker, [(way, sites[_set_alike(way)]) for way in chosen]
+        yield worker, info.address, [(way, sites[_set_alike(way)]) for way in chosen]
 
 
 def _set_alike(way: Way) -> str:
@@ -271,9 +279,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     started = time.monotonic()
     size = QUICK if args.quick else FULL
-    with running(ways(size)) as (worker, sites):
+    with running(ways(size)) as (worker, address, sites):
         print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
-        figures: dict[str, Any] = result(asyncio.run(measure(worker, sites, size)), size)
+        served, worker_ms = asyncio.run(measure(worker, address, sites, size))
+    figures: dict[str, Any] = result(served, worker_ms, size)
     if size.beside_vllm:
         figures["beside_vllm"] = front.compared(front.QUICK)
     line = json.dumps(figures)

@@ -7,11 +7,15 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
+import msgspec
 from baton_client.v1 import service_pb2 as pb
 from baton_client.v1 import service_pb2_grpc as pb_grpc
 
+from baton.wire import worker_pb2 as wire
+from baton.wire import worker_pb2_grpc as wire_grpc
 from benchmarks.nodes import Child
 from deploy.model import DEMO_NAME
 
@@ -155,6 +159,32 @@ class GrpcStreams:
         if found != tokens or not first_s:
             raise RuntimeError(f"{found} of {tokens} tokens came")
         return Times(first_s, time.perf_counter() - began)
+
+
+class BareWorker:
+    """A played worker asked in the routers' protocol, without one: what it and a hop to it take."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address)
+        self._call: Any = wire_grpc.WorkerStub(self._channel).Link()
+        self._number = 0
+
+    async def first_s(self) -> float:
+        """Seconds until the only token of an answer."""
+        self._number += 1
+        name = f"bare-{self._number}"
+        request = msgspec.msgpack.encode([name, [1], None, {"max_tokens": 1}])
+        submit = wire.Submit(leg_id=name, request=[request])
+        began = time.perf_counter()
+        await self._call.write(wire.RouterMessage(submit=submit))
+        while not (await self._call.read()).outputs:
+            pass
+        return time.perf_counter() - began
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        self._call.cancel()
+        await self._channel.close(None)
 
 
 def paced(worker: Child, pace_s: float) -> None:

@@ -2,9 +2,9 @@
 
 A front end listens on two ZMQ sockets, one for its engines' words and requests, one for their
 outputs; the router connects to both and says that it is ready. From then on requests come as
-EngineCoreRequest and a step's outputs leave as EngineCoreOutputs, encoded once per step and front
-end: what is in an output besides its request's name is never looked into. This file relies on
-internals of vLLM 0.32; tests/wire/test_vllm_contract_link.py holds what it relies on.
+EngineCoreRequest and a step's outputs leave as EngineCoreOutputs, encoded once per front end; steps
+that follow each other closely leave together. This file relies on internals of vLLM 0.32;
+tests/wire/test_vllm_contract_link.py holds what it relies on.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder, UtilityResult
 
 from baton.errors import BatonError
 from baton.settings.admission import DEFAULT_TENANT
+from router.gathering import Gathered, Output
 
 _RANK = (0).to_bytes(2, "little")
 """To a front end the whole cluster is the engine of this rank."""
@@ -43,8 +44,8 @@ _RETRY_AFTER = "retry_after_s"
 _UNREADABLE = (msgspec.MsgspecError, LookupError, NotImplementedError, TypeError, ValueError)
 _ADD, _ABORT = EngineCoreRequestType.ADD.value, EngineCoreRequestType.ABORT.value
 _UTILITY = EngineCoreRequestType.UTILITY.value
-_FIELDS = EngineCoreOutput.__struct_fields__
-FINISH, EVENTS = _FIELDS.index("finish_reason"), _FIELDS.index("events")
+GATHER_S = 0.002
+"""Steps that come sooner than this after a message wait for the rest of it."""
 ERROR = FinishReason.ERROR.value
 BROKEN = frozenset({FinishReason.ABORT.value, ERROR})
 """Ways in which an engine ends a request without having answered it."""
@@ -99,6 +100,9 @@ class EngineLink:
         self._encoder = MsgpackEncoder()
         self._requests = MsgpackDecoder(EngineCoreRequest)
         self._loop = asyncio.get_running_loop()
+        self._gathered = Gathered()
+        self._sent_at = 0.0
+        self._later: asyncio.TimerHandle | None = None
         self._input = context.socket(zmq.DEALER)
         self._input.setsockopt(zmq.IDENTITY, _RANK)
         self._output = context.socket(zmq.PUSH)
@@ -119,13 +123,35 @@ class EngineLink:
         # Sending can use up the one sign that something has come.
         self._loop.call_soon(self._read)
 
-    def send_step(self, outputs: list[Any], beside: Sequence[bytes]) -> None:
-        """One step's outputs, as fields; `beside`: buffers that they refer to."""
-        step = msgspec.msgpack.encode((0, outputs, None, time.monotonic()))
-        self._send([step, *beside])
+    def gather(self, output: Output) -> None:
+        """Takes an output, which leaves with the next `send_soon` or `flush`."""
+        self._gathered.add(output)
+
+    def send_soon(self, beside: Sequence[bytes] = (), *, now: bool) -> None:
+        """Sends what is gathered at most GATHER_S after the last message, or `now`; `beside`:
+        buffers that the outputs refer to by number, which cannot wait."""
+        wait_s = self._sent_at + GATHER_S - self._loop.time()
+        if now or beside or wait_s <= 0:
+            self.flush(beside)
+        elif self._later is None:
+            self._later = self._loop.call_later(wait_s, self.flush)
+
+    def flush(self, beside: Sequence[bytes] = ()) -> None:
+        """Sends what is gathered."""
+        self._wait_no_more()
+        if outputs := self._gathered.take():
+            self._sent_at = self._loop.time()
+            step = msgspec.msgpack.encode((0, outputs, None, time.monotonic()))
+            self._send([step, *beside])
+
+    def _wait_no_more(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     def send_failure(self, name: str, error: BatonError) -> None:
         """Ends a request; the protocol has one way to fail, and a place for words."""
+        self.flush()
         why = json.dumps({**error.to_wire(), _RETRY_AFTER: error.retry_after_s})
         output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR, stop_reason=why)
         self._send(self._encoder.encode(EngineCoreOutputs(outputs=[output])))
@@ -137,6 +163,7 @@ class EngineLink:
 
     def close(self) -> None:
         """Ends the connection. May be called again."""
+        self._wait_no_more()
         if not self._input.closed:
             self._loop.remove_reader(self._fd)
             self._input.close()

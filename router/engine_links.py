@@ -18,8 +18,9 @@ from baton.errors import BatonError, Reason
 from baton.ids import REQUEST_ID_CHARS_MAX, RequestId
 from baton.spans import TRACEPARENT, context_of
 from router.caller import Caller
-from router.engine_link import BROKEN, ERROR, EVENTS, FINISH, EngineLink, FrontEnd, ModelLimits
+from router.engine_link import BROKEN, ERROR, EngineLink, FrontEnd, ModelLimits
 from router.engine_request import engine_request
+from router.gathering import EVENTS, FINISH, NAME, TOKENS
 from router.http_guard import refuse_transfer_fields
 from router.policy.tenants import Priority
 from router.ports import HeartPort
@@ -199,14 +200,19 @@ class EngineLinks:
             outputs = msgspec.msgpack.decode(buffers[0])[1]
         except msgspec.MsgspecError as error:
             return self._fail_all(requests, f"an engine's outputs cannot be read: {error}")
-        steps: dict[EngineLink, list[Any]] = {}
+        beside = buffers[1:]
+        # What is gathered knows nothing of buffers of a later message.
+        for link in self._links.values() if beside else ():
+            link.flush()
+        urgent: dict[EngineLink, bool] = {}
         finished: list[RequestId] = []
         for output in outputs:
-            request_id = requests.get(output[0])
+            request_id = requests.get(output[NAME])
             one = None if request_id is None else self._open.get(request_id)
             if one is None:
                 continue
-            if not one.tokens:
+            link, first = one.link, not one.tokens
+            if first:
                 # By the engine's clock, which may be another machine's.
                 output[EVENTS] = None
             if (reason := output[FINISH]) is not None:
@@ -215,13 +221,12 @@ class EngineLinks:
                 del self._open[request_id]
                 if reason in BROKEN:
                     output[FINISH] = ERROR
-            output[0] = one.name
-            one.tokens += output[1]
-            if (step := steps.get(one.link)) is None:
-                step = steps[one.link] = []
-            step.append(output)
-        for link, step in steps.items():
-            link.send_step(step, buffers[1:])
+            output[NAME] = one.name
+            one.tokens += output[TOKENS]
+            urgent[link] = first or urgent.get(link, False)
+            link.gather(output)
+        for link, now in urgent.items():
+            link.send_soon(beside, now=now)
         return finished
 
     def fail(self, request_id: RequestId, error: BatonError) -> None:

@@ -7,14 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 import pytest_asyncio
 import zmq.asyncio
 from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequestType, FinishReason
-from vllm.v1.outputs import LogprobsLists
 
 from baton.errors import BatonError, Reason
 from baton.ids import RequestId
@@ -102,23 +100,6 @@ async def test_one_step_is_one_message_to_each_front_end(house: House) -> None:
     assert said == [("a", [0]), ("b", [1])]
     assert [(o.request_id, o.new_token_ids) for o in (await two.step()).outputs] == [("a", [2])]
     assert idle.silent()
-
-
-async def test_logprobs_pass_however_large(house: House) -> None:
-    house.heart.script = Script(hang=True, tokens=[1])
-    front = await house.front()
-    await front.ask("a")
-    await until(lambda: len(house.links.open) == 1)
-    ids = np.arange(400, dtype=np.int32).reshape(1, 400)
-    values = -np.arange(400, dtype=np.float32).reshape(1, 400)
-    output = EngineCoreOutput("leg", [9])
-    output.new_logprobs = LogprobsLists(ids, values, np.array([1], dtype=np.int32), None)
-    buffers = encode(EngineCoreOutputs(outputs=[output]))
-    assert len(buffers) > 1, "not so large that it is sent beside"
-    house.links.deliver(buffers, {"leg": RequestId("f0/a")})
-    (got,) = (await front.step()).outputs
-    assert (got.new_logprobs.logprob_token_ids == ids).all()
-    assert (got.new_logprobs.logprobs == values).all()
 
 
 async def test_what_was_sent_can_be_sent_again_elsewhere(house: House) -> None:

@@ -38,8 +38,10 @@ class Asker:
         self._tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
 
     def script(self, text: str = TEXT, **more: Any) -> None:
-        tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
-        self.heart.script = Script(tokens=tokens, **more)
+        self.heart.script = Script(tokens=self.tokens(text), **more)
+
+    def tokens(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     async def post(self, path: str, headers: Any = None, **body: Any) -> httpx.Response:
         asked = {"model": "demo", **body}
@@ -87,6 +89,15 @@ async def streaming(asker: Asker) -> str:
 async def logprobs(asker: Asker) -> str:
     answer = await asker.chat(logprobs=True, top_logprobs=2)
     return YES if answer.json()["choices"][0]["logprobs"]["content"] else NO
+
+
+async def stop_string(asker: Asker) -> str:
+    """Engines know nothing of it: tokens behind it have come by the time it is found."""
+    answer = (await asker.complete(stop=[" jumps"])).json()
+    said, used = answer["choices"][0], answer["usage"]["completion_tokens"]
+    assert (said["text"], said["finish_reason"]) == (TEXT.partition(" jumps")[0], "stop"), said
+    tokens = asker.tokens(said["text"] + " jumps")
+    return YES if used == len(tokens) else f"{used} of {len(tokens)} tokens"
 
 
 async def several(asker: Asker) -> str:
@@ -218,6 +229,7 @@ PROBES: dict[str, Probe] = {
     "Completions": completions,
     "Chat, streamed": streaming,
     "Logprobs": logprobs,
+    "Stop strings, their usage exact": stop_string,
     "Several answers (`n`)": several,
     "Tool calls": tools,
     "Structured output": structured,
