@@ -33,7 +33,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder, UtilityResult
 
 from baton.errors import BatonError
 from baton.settings.admission import DEFAULT_TENANT
-from router.gathering import Gathered, Output
+from router.gathering import Gathered
 
 _RANK = (0).to_bytes(2, "little")
 """To a front end the whole cluster is the engine of this rank."""
@@ -44,7 +44,7 @@ _RETRY_AFTER = "retry_after_s"
 _UNREADABLE = (msgspec.MsgspecError, LookupError, NotImplementedError, TypeError, ValueError)
 _ADD, _ABORT = EngineCoreRequestType.ADD.value, EngineCoreRequestType.ABORT.value
 _UTILITY = EngineCoreRequestType.UTILITY.value
-GATHER_S = 0.002
+GATHER_S = 0.005
 """Steps that come sooner than this after a message wait for the rest of it."""
 ERROR = FinishReason.ERROR.value
 BROKEN = frozenset({FinishReason.ABORT.value, ERROR})
@@ -100,7 +100,8 @@ class EngineLink:
         self._encoder = MsgpackEncoder()
         self._requests = MsgpackDecoder(EngineCoreRequest)
         self._loop = asyncio.get_running_loop()
-        self._gathered = Gathered()
+        self.gathered = Gathered()
+        """What leaves with the next `send_soon` or `flush`."""
         self._sent_at = 0.0
         self._later: asyncio.TimerHandle | None = None
         self._input = context.socket(zmq.DEALER)
@@ -123,10 +124,6 @@ class EngineLink:
         # Sending can use up the one sign that something has come.
         self._loop.call_soon(self._read)
 
-    def gather(self, output: Output) -> None:
-        """Takes an output, which leaves with the next `send_soon` or `flush`."""
-        self._gathered.add(output)
-
     def send_soon(self, beside: Sequence[bytes] = (), *, now: bool) -> None:
         """Sends what is gathered at most GATHER_S after the last message, or `now`; `beside`:
         buffers that the outputs refer to by number, which cannot wait."""
@@ -139,7 +136,7 @@ class EngineLink:
     def flush(self, beside: Sequence[bytes] = ()) -> None:
         """Sends what is gathered."""
         self._wait_no_more()
-        if outputs := self._gathered.take():
+        if outputs := self.gathered.take():
             self._sent_at = self._loop.time()
             step = msgspec.msgpack.encode((0, outputs, None, time.monotonic()))
             self._send([step, *beside])

@@ -49,7 +49,7 @@ class _Open:
     name: str
     """As the front end calls it."""
     tokens: list[int] = field(default_factory=list)
-    """Those of its answer that were sent."""
+    """Those of its answer that were sent, or wait to be."""
 
 
 class EngineLinks:
@@ -204,15 +204,17 @@ class EngineLinks:
         # What is gathered knows nothing of buffers of a later message.
         for link in self._links.values() if beside else ():
             link.flush()
-        urgent: dict[EngineLink, bool] = {}
+        touched: set[EngineLink] = set()
+        urgent: set[EngineLink] = set()
         finished: list[RequestId] = []
         for output in outputs:
             request_id = requests.get(output[NAME])
             one = None if request_id is None else self._open.get(request_id)
             if one is None:
                 continue
-            link, first = one.link, not one.tokens
-            if first:
+            link = one.link
+            if not one.tokens:
+                urgent.add(link)
                 # By the engine's clock, which may be another machine's.
                 output[EVENTS] = None
             if (reason := output[FINISH]) is not None:
@@ -223,10 +225,10 @@ class EngineLinks:
                     output[FINISH] = ERROR
             output[NAME] = one.name
             one.tokens += output[TOKENS]
-            urgent[link] = first or urgent.get(link, False)
-            link.gather(output)
-        for link, now in urgent.items():
-            link.send_soon(beside, now=now)
+            touched.add(link)
+            link.gathered.add(output)
+        for link in touched:
+            link.send_soon(beside, now=link in urgent)
         return finished
 
     def fail(self, request_id: RequestId, error: BatonError) -> None:

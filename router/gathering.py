@@ -12,7 +12,10 @@ Output: TypeAlias = list[Any]
 """The fields of an EngineCoreOutput of vLLM 0.32 (tests/wire/test_vllm_contract_link.py)."""
 
 NAME, TOKENS, FINISH, STOP, EVENTS = 0, 1, 5, 6, 7
-_BEFORE_END, _END, _AFTER_END = slice(2, FINISH), slice(FINISH, STOP + 1), slice(STOP + 1, None)
+BARE: Output = [*[None] * 11, 0, *[None] * 4]
+"""What stands behind the tokens of an output that is nothing but tokens."""
+_REST = slice(TOKENS + 1, None)
+_END = slice(FINISH, STOP + 1)
 
 
 class Gathered:
@@ -26,16 +29,25 @@ class Gathered:
     def add(self, output: Output) -> None:
         """Takes an output, which may be changed from here on."""
         name = output[NAME]
-        bare = not any(output[_BEFORE_END]) and not any(output[_AFTER_END])
-        last = self._open.pop(name, None)
-        if last is None or not bare:
-            last = output
+        last = self._open.get(name)
+        if output[_REST] != BARE:
+            self._add_last(output, last)
+        elif last is None:
+            self._open[name] = output
             self._outputs.append(output)
         else:
             last[TOKENS] += output[TOKENS]
+
+    def _add_last(self, output: Output, last: Output | None) -> None:
+        """Nothing is added to what says more than tokens."""
+        self._open.pop(output[NAME], None)
+        said = [*output]
+        said[_END] = None, None
+        if last is not None and said[_REST] == BARE:
+            last[TOKENS] += output[TOKENS]
             last[_END] = output[_END]
-        if bare and output[FINISH] is None:
-            self._open[name] = last
+        else:
+            self._outputs.append(output)
 
     def take(self) -> list[Output]:
         """All of it, in the order in which it came; nothing is left."""
