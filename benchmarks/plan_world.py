@@ -14,7 +14,7 @@ import aiohttp
 
 from baton.messages import Role
 from baton.settings import Settings
-from benchmarks.cpu_time import cpu_s
+from benchmarks.cpu_time import Cores, cpu_s
 from benchmarks.load import StreamTimes, stream, together
 from benchmarks.nodes import Nodes
 from benchmarks.plan_model import (
@@ -36,6 +36,8 @@ _LENGTHS = (64, 256, 512, 1024, 2048)
 _BATCHES = ((1, 64), (4, 64), (8, 64), (16, 64), (4, 1024), (8, 1024))
 """Requests at once, and tokens of their prompts."""
 _STEPS = 48
+_LATENCIES = 8
+"""More short prompts: what is not computing is a small difference, and differs."""
 _IDLE_S = 1.0
 _LOOKS = 100
 _TOLD_TOKENS = 4
@@ -62,6 +64,8 @@ class Load:
     seen: Seen
     seconds: float
     taken: Taken
+    stretch: float
+    """How many times its processor time anything took: cores are stolen by other machines."""
 
 
 class World:
@@ -83,7 +87,7 @@ class World:
         await asyncio.sleep(_IDLE_S)
         idle = (self._taken() - before) / _IDLE_S
         for _ in range(rounds):
-            for tokens in _LENGTHS:
+            for tokens in (*_LENGTHS, *[_LENGTHS[0]] * _LATENCIES):
                 await self._prefill(tokens)
             for batch in _BATCHES:
                 await self._step(batch)
@@ -108,7 +112,7 @@ class World:
     async def load(self, trace: Trace) -> Load:
         """Sends each request when it is due, whatever has become of the others."""
         clock = asyncio.get_running_loop().time
-        before, began_s = self._taken(), clock()
+        before, cores, began_s = self._taken(), Cores.now(), clock()
 
         async def one(request: Request) -> StreamTimes:
             body = self._body(request.input_tokens, request.output_tokens)
@@ -117,7 +121,8 @@ class World:
 
         seen = await asyncio.gather(*map(one, trace.requests))
         latencies = Seen(tuple(s.ttft_s for s in seen), tuple(s.tpot_s for s in seen))
-        return Load(latencies, clock() - began_s, self._taken() - before)
+        taken, stretch = self._taken() - before, Cores.now().stretch_since(cores)
+        return Load(latencies, clock() - began_s, taken, stretch)
 
     async def group(self, roles: Sequence[Role | None]) -> None:
         """Every pair of workers has met before anything is measured."""
@@ -127,9 +132,11 @@ class World:
             await self._ask(64, 4)
 
     async def _prefill(self, tokens: int) -> None:
+        cores = Cores.now()
         computed_s, ttft_s = await self._asked(tokens)
-        self._prefill_s[tokens].append(computed_s)
-        self._beside_s.append(ttft_s - computed_s)
+        stretch = Cores.now().stretch_since(cores)
+        self._prefill_s[tokens].append(computed_s / stretch)
+        self._beside_s.append((ttft_s - computed_s) / stretch)
 
     async def _asked(self, tokens: int) -> tuple[float, float]:
         """Seconds that a prompt was computed, and until its first token."""
@@ -150,8 +157,9 @@ class World:
         # Cached first: else the last prompts are computed while the first answers run.
         for answer in (1, _STEPS):
             asked = [{**body, "max_tokens": answer} for body in bodies]
+            cores = Cores.now()
             seen = await together(self._session, self._nodes.url, asked, answer)
-        return statistics.median(s.tpot_s for s in seen)
+        return statistics.median(s.tpot_s for s in seen) / Cores.now().stretch_since(cores)
 
     async def _computed_s(self) -> float:
         """Seconds that prefill workers have computed prompts so far, as the router tells."""
