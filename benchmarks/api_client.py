@@ -166,7 +166,9 @@ class BareWorker:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address)
-        self._call: Any = wire_grpc.WorkerStub(self._channel).Link()
+        # The stub's types know blocking channels only.
+        stub: Any = wire_grpc.WorkerStub(self._channel)
+        self._call = stub.Link()
         self._number = 0
 
     async def first_s(self) -> float:
