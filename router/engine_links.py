@@ -202,7 +202,7 @@ class EngineLinks:
             return self._fail_all(requests, f"an engine's outputs cannot be read: {error}")
         beside = buffers[1:]
         # What is gathered knows nothing of buffers of a later message.
-        for link in self._links.values() if beside else ():
+        for link in tuple(self._links.values()) if beside else ():
             link.flush()
         touched: set[EngineLink] = set()
         urgent: set[EngineLink] = set()

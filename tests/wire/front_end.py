@@ -71,6 +71,10 @@ class FakeFrontEnd:
             found += [one for one in (await self.step()).outputs if one.request_id == name]
         return found
 
+    async def tokens(self, name: str) -> list[int]:
+        """Those of a whole answer, in however many outputs they came."""
+        return [token for one in await self.answer(name) for token in one.new_token_ids]
+
     def silent(self) -> bool:
         """Whether nothing has come that was not read."""
         return not self._output.getsockopt(zmq.EVENTS) & zmq.POLLIN

@@ -82,7 +82,7 @@ async def test_front_ends_may_choose_the_same_names(house: House) -> None:
     one, two = await house.front("f0"), await house.front("f1")
     await one.ask("same", 3)
     await two.ask("same", 5)
-    answers = await asyncio.gather(one.answer("same"), two.answer("same"))
+    answers = await asyncio.gather(one.tokens("same"), two.tokens("same"))
     assert [len(answer) for answer in answers] == [3, 5]
     assert sorted(r.request_id for r in house.heart.requests) == ["f0/same", "f1/same"]
 
@@ -257,7 +257,7 @@ async def test_one_that_leaves_takes_its_requests_along_and_no_others(house: Hou
     joins = await house.front("f2")
     await joins.ask("c", 20)
     assert sorted(house.heart.aborted) == ["f1/a", "f1/b"]
-    answers = await asyncio.gather(stays.answer("a"), joins.answer("c"))
+    answers = await asyncio.gather(stays.tokens("a"), joins.tokens("c"))
     assert [len(answer) for answer in answers] == [40, 20]
     await until(lambda: not house.links.open)
     assert house.links.attached == ("f0", "f2")

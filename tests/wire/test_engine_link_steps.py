@@ -118,3 +118,21 @@ async def test_buffers_beside_a_step_are_not_taken_for_those_of_an_earlier_one(
     steps = [await front.step() for _ in range(3)]
     assert [said(one) for one in steps] == [[("a", [1])], [("a", [2])], [("a", [3])]]
     assert steps[-1].outputs[0].new_logprobs is not None
+
+
+async def test_one_that_is_lost_while_others_are_told_takes_nobody_along(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_link, "GATHER_S", 60.0)
+    lost, step = await hung(house, "a")
+    other = await house.front("f1")
+    await other.ask("b")
+    await until(lambda: len(house.links.open) == 2)
+    step(a=1)
+    await lost.step()
+    step(a=2)
+    link = house.links._links["f0"]
+    monkeypatch.setattr(link, "_send", lambda _frames: house.links.lose(link, "it reads nothing"))
+    house.links.deliver(with_large_logprobs("leg", 3), {"leg": RequestId("f1/b")})
+    assert said(await other.step()) == [("b", [3])]
+    assert house.lost == ["f0"]
