@@ -33,7 +33,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder, UtilityResult
 
 from baton.errors import BatonError
 from baton.settings.admission import DEFAULT_TENANT
-from router.gathering import Gathered
+from router.gathering import Gathered, Output
 
 _RANK = (0).to_bytes(2, "little")
 """To a front end the whole cluster is the engine of this rank."""
@@ -45,7 +45,7 @@ _UNREADABLE = (msgspec.MsgspecError, LookupError, NotImplementedError, TypeError
 _ADD, _ABORT = EngineCoreRequestType.ADD.value, EngineCoreRequestType.ABORT.value
 _UTILITY = EngineCoreRequestType.UTILITY.value
 GATHER_S = 0.005
-"""Steps that come sooner than this after a message wait for the rest of it."""
+"""A request's next tokens that come sooner than this wait for more of them, never longer."""
 ERROR = FinishReason.ERROR.value
 BROKEN = frozenset({FinishReason.ABORT.value, ERROR})
 """Ways in which an engine ends a request without having answered it."""
@@ -100,8 +100,8 @@ class EngineLink:
         self._encoder = MsgpackEncoder()
         self._requests = MsgpackDecoder(EngineCoreRequest)
         self._loop = asyncio.get_running_loop()
-        self.gathered = Gathered()
-        """What leaves with the next `send_soon` or `flush`."""
+        self._gathered = Gathered()
+        self._urgent = False
         self._sent_at = 0.0
         self._later: asyncio.TimerHandle | None = None
         self._input = context.socket(zmq.DEALER)
@@ -124,11 +124,17 @@ class EngineLink:
         # Sending can use up the one sign that something has come.
         self._loop.call_soon(self._read)
 
-    def send_soon(self, beside: Sequence[bytes] = (), *, now: bool) -> None:
-        """Sends what is gathered at most GATHER_S after the last message, or `now`; `beside`:
-        buffers that the outputs refer to by number, which cannot wait."""
+    def gather(self, output: Output, since_s: float) -> None:
+        """Takes an output that came so long after its request's last one."""
+        self._gathered.add(output)
+        self._urgent = self._urgent or since_s >= GATHER_S
+
+    def send_soon(self, beside: Sequence[bytes] = ()) -> None:
+        """Sends what is gathered: at most GATHER_S after the last message, or now if any of it was
+        waited for longer; `beside`: buffers that the outputs refer to by number, which cannot wait.
+        """
         wait_s = self._sent_at + GATHER_S - self._loop.time()
-        if now or beside or wait_s <= 0:
+        if self._urgent or beside or wait_s <= 0:
             self.flush(beside)
         elif self._later is None:
             self._later = self._loop.call_later(wait_s, self.flush)
@@ -136,7 +142,8 @@ class EngineLink:
     def flush(self, beside: Sequence[bytes] = ()) -> None:
         """Sends what is gathered."""
         self._wait_no_more()
-        if outputs := self.gathered.take():
+        self._urgent = False
+        if outputs := self._gathered.take():
             self._sent_at = self._loop.time()
             step = msgspec.msgpack.encode((0, outputs, None, time.monotonic()))
             self._send([step, *beside])

@@ -6,7 +6,9 @@ sent on. Requests keep the bytes that they came in.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +52,8 @@ class _Open:
     """As the front end calls it."""
     tokens: list[int] = field(default_factory=list)
     """Those of its answer that were sent, or wait to be."""
+    came_at: float = -math.inf
+    """When the last of them came, by the event loop's clock."""
 
 
 class EngineLinks:
@@ -205,16 +209,14 @@ class EngineLinks:
         for link in tuple(self._links.values()) if beside else ():
             link.flush()
         touched: set[EngineLink] = set()
-        urgent: set[EngineLink] = set()
+        now = asyncio.get_running_loop().time()
         finished: list[RequestId] = []
         for output in outputs:
             request_id = requests.get(output[NAME])
             one = None if request_id is None else self._open.get(request_id)
             if one is None:
                 continue
-            link = one.link
             if not one.tokens:
-                urgent.add(link)
                 # By the engine's clock, which may be another machine's.
                 output[EVENTS] = None
             if (reason := output[FINISH]) is not None:
@@ -225,10 +227,11 @@ class EngineLinks:
                     output[FINISH] = ERROR
             output[NAME] = one.name
             one.tokens += output[TOKENS]
-            touched.add(link)
-            link.gathered.add(output)
+            one.link.gather(output, now - one.came_at)
+            one.came_at = now
+            touched.add(one.link)
         for link in touched:
-            link.send_soon(beside, now=link in urgent)
+            link.send_soon(beside)
         return finished
 
     def fail(self, request_id: RequestId, error: BatonError) -> None:

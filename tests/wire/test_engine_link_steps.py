@@ -77,8 +77,28 @@ async def test_steps_that_follow_closely_leave_together(
     assert said(await front.step()) == [("a", [2, 3])]
     assert asyncio.get_running_loop().time() - began < 1
     step(a=4)
-    step(a=5, b=6)
-    assert said(await front.step()) == [("a", [4, 5]), ("b", [6])], "it takes along what waits"
+    await front.step()
+    step(a=5)
+    step(b=6)
+    assert said(await front.step()) == [("a", [5]), ("b", [6])], "it takes along what waits"
+
+
+async def test_slow_requests_do_not_wait_for_fast_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_link, "GATHER_S", 0.5)
+    front, step = await hung(house, "fast", "slow")
+    step(slow=1)
+    await front.step()
+    await asyncio.sleep(0.6)
+    step(fast=2)
+    await front.step()
+    step(fast=3)
+    assert front.silent()
+    began = asyncio.get_running_loop().time()
+    step(slow=4)
+    assert said(await front.step()) == [("fast", [3]), ("slow", [4])]
+    assert asyncio.get_running_loop().time() - began < 0.4
 
 
 async def test_a_step_after_a_pause_leaves_at_once(
