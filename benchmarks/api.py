@@ -5,10 +5,12 @@ The worker is played (`benchmarks.api_worker`): it computes nothing, answers at 
 never waits between steps or takes one every 20 ms. Everything else is real: a router process for
 each way, its front-end processes where it has some, gRPC to the worker, HTTP or gRPC to the
 clients. The ways take turns: vLLM's Rust front end, its Python server in the router, the router's
-gRPC service, direct streams from the worker past the router, and two routers at one port.
+gRPC service, direct streams from the worker past the router, and two routers at one port; and, for
+comparison, the Rust front end alone, with the played engine right behind it (`rust_alone_...`).
 Processor time is that of the routers and of all that they have started, from the kernel's books, in
-microseconds per token that a client got. Cheap ways give longer answers (`..._tokens_per_answer`),
-or their cost would drown; what an answer costs whatever its length weighs less there.
+microseconds per token that a client got. The cheapest ways, past the router or through the Rust
+front end, give longer answers (`..._tokens_per_answer`), or their cost would drown; what an answer
+costs whatever its length weighs less there.
 `..._ttft_ms` is the median time from sending a one-token request to its text; the worker asked in
 its own protocol, without a router, takes `worker_ttft_ms` of it, and `..._added_ttft_ms` is the
 rest. Without --quick there are four routers at a port, too, one stream and
@@ -23,7 +25,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,8 @@ from urllib.request import urlopen
 from baton.messages import ClusterView
 from baton.settings import Settings, process_environ
 from benchmarks import front, nodes
-from benchmarks.api_client import BareWorker, GrpcStreams, OpenAiStreams, Times, paced
+from benchmarks.api_alone import front_end_alone
+from benchmarks.api_client import BareWorker, GrpcStreams, OpenAiStreams, Players, Times
 from benchmarks.api_worker import work
 from benchmarks.cpu_time import cpu_s
 from deploy.model import DEMO_NAME, resolved
@@ -59,7 +62,7 @@ class Size:
     beside_vllm: bool = False
 
 
-QUICK = Size(2, 100, 128, 25)
+QUICK = Size(2, 200, 128, 25)
 FULL = Size(7, 200, 150, 150, (1, 256), (2, 4), beside_vllm=True)
 
 
@@ -78,22 +81,51 @@ class Way:
     whose routers are set alike share them.
     """
 
+    target: Callable[..., None] = staticmethod(nodes.route)
+    """What runs as a router."""
+
     def __init__(self, name: str, longer: int = 1, routers: int = 1, **router: Any) -> None:
         self.name = name
         self.longer = longer
         self.routers = routers
         self.router = router
 
+    @property
+    def key(self) -> str:
+        """The same for ways that share routers."""
+        return json.dumps([self.target.__name__, self.routers, self.router])
+
     def settings(self) -> Settings:
         """The routers'."""
         router = {"port": 0, "disaggregate": "never", "ask": "never", "ui": False, **self.router}
         return Settings.model_validate({"router": router, "admission": {"shed_at": 0.0}})
+
+    def paced_tokens(self, size: Size) -> int:
+        """Of one answer. The dear ways are measured well enough with half."""
+        return size.paced_tokens // 2
 
     async def connect(self, site: Site) -> Any:
         """A client that can have all streams at once."""
         client = OpenAiStreams(site.url)
         await client.open(max(STREAMS, *FULL.widths))
         return client
+
+
+class RustWay(Way):
+    """vLLM's Rust front end before the router."""
+
+    def __init__(self, name: str) -> None:
+        binary = process_environ().get("VLLM_RUST_FRONTEND_PATH")
+        super().__init__(name, longer=3, front="rust", rust_front_path=binary)
+
+    def paced_tokens(self, size: Size) -> int:
+        return size.paced_tokens
+
+
+class AloneWay(RustWay):
+    """The same without router and worker."""
+
+    target = staticmethod(front_end_alone)
 
 
 class GrpcWay(Way):
@@ -111,12 +143,12 @@ class GrpcWay(Way):
 
 def ways(size: Size) -> list[Way]:
     """Those that are measured."""
-    binary = process_environ().get("VLLM_RUST_FRONTEND_PATH")
     return [
-        Way("rust_path", longer=6, front="rust", rust_front_path=binary),
+        RustWay("rust_path"),
+        AloneWay("rust_alone"),
         Way("http", front="in-process"),
-        GrpcWay("grpc", longer=4, front="in-process"),
-        GrpcWay("direct", longer=6, front="in-process", direct=True),
+        GrpcWay("grpc", front="in-process"),
+        GrpcWay("direct", longer=3, front="in-process", direct=True),
         *(Way(f"{_NAMES[n]}_processes", routers=n, front="in-process") for n in size.routers),
     ]
 
@@ -128,6 +160,7 @@ class Served:
     way: Way
     pids: tuple[int, ...]
     client: Any
+    players: Players
     free_us: list[float] = field(default_factory=list)
     front_end_us: list[float] = field(default_factory=list)
     """The part of processes that the router has started."""
@@ -148,6 +181,7 @@ class Served:
 
     async def streams(self, tokens: int, width: int = STREAMS) -> tuple[float, float, float]:
         """Processor time per token in microseconds, the front ends' part, and tokens per second."""
+        self.players.play(streams=width)
         cpu_s, own_s, began = self.cpu_s(), self.own_s(), time.perf_counter()
         await self.client.together(width, tokens)
         wall_s, count = time.perf_counter() - began, width * tokens
@@ -162,6 +196,7 @@ class Served:
         self.by_width.setdefault(width, []).append((cost_us, rate))
 
     async def probe(self) -> None:
+        self.players.play(streams=1)
         times: list[Times] = await self.client.together(1, 1)
         self.first_ms.append(times[0].first_s * 1e3)
 
@@ -175,11 +210,11 @@ def _family(pid: int) -> list[int]:
 
 
 async def measure(
-    worker: nodes.Child, address: str, sites: list[tuple[Way, Site]], size: Size
+    players: Players, address: str, sites: list[tuple[Way, Site]], size: Size
 ) -> tuple[list[Served], float]:
     """All ways in turn, which of them begins changing every time; and the bare TTFT, in ms."""
     bare, bare_ms = BareWorker(address), []
-    served = [Served(way, site.pids, await way.connect(site)) for way, site in sites]
+    served = [Served(way, site.pids, await way.connect(site), players) for way, site in sites]
     for one in served:
         await one.streams(32)
     for turn in range(size.rounds):
@@ -191,16 +226,17 @@ async def measure(
             one.tokens_per_s.append(rate)
         for width, one in itertools.product(size.widths, order):
             await one.wide(width, size.free_tokens)
+        players.play(streams=1)
         for _ in range(size.probes):
             bare_ms.append(await bare.first_s() * 1e3)
             for one in order:
                 await one.probe()
-        paced(worker, PACE_S)
+        players.play(pace_s=PACE_S)
         for one in order:
-            cost_us, front_end_us, _ = await one.streams(size.paced_tokens)
+            cost_us, front_end_us, _ = await one.streams(one.way.paced_tokens(size))
             one.paced_us.append(cost_us)
             one.paced_front_end_us.append(front_end_us)
-        paced(worker, 0.0)
+        players.play(pace_s=0.0)
         print(f"round {turn + 1} of {size.rounds} done", flush=True)
     for one in served:
         await one.client.aclose()
@@ -234,23 +270,20 @@ def result(served: list[Served], worker_ms: float, size: Size) -> dict[str, floa
 
 
 @contextmanager
-def running(chosen: list[Way]) -> Iterator[tuple[nodes.Child, str, list[tuple[Way, Site]]]]:
-    """The worker, its address, and the routers of each way."""
+def running(chosen: list[Way]) -> Iterator[tuple[Players, str, list[tuple[Way, Site]]]]:
+    """Those who play engines, the worker's address, and the routers of each way."""
     with ExitStack() as stack:
         worker = nodes.start(work, DEMO_NAME)
         stack.callback(worker.end)
         started: dict[str, list[nodes.Child]] = {}
         for way in chosen:
-            if _set_alike(way) not in started:
-                started[_set_alike(way)] = list(_start(way, stack))
+            if way.key not in started:
+                started[way.key] = list(_start(way, stack))
         info = worker.word()
         view = nodes.view_of([info])
         sites = {key: _site(routers, view) for key, routers in started.items()}
-        yield worker, info.address, [(way, sites[_set_alike(way)]) for way in chosen]
-
-
-def _set_alike(way: Way) -> str:
-    return json.dumps([way.routers, way.router])
+        alone = [one for way in chosen if isinstance(way, AloneWay) for one in started[way.key]]
+        yield Players([worker, *alone]), info.address, [(way, sites[way.key]) for way in chosen]
 
 
 def _start(way: Way, stack: ExitStack) -> Iterator[nodes.Child]:
@@ -259,7 +292,7 @@ def _start(way: Way, stack: ExitStack) -> Iterator[nodes.Child]:
     held = stack.enter_context(hold(settings)), stack.enter_context(hold_grpc(settings))
     dump = resolved(on_port(settings, *held)).model_dump()
     for _ in range(way.routers):
-        router = nodes.start(nodes.route, dump, "digest")
+        router = nodes.start(way.target, dump, "digest")
         stack.callback(router.end)
         yield router
 
@@ -279,9 +312,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     started = time.monotonic()
     size = QUICK if args.quick else FULL
-    with running(ways(size)) as (worker, address, sites):
+    with running(ways(size)) as (players, address, sites):
         print(f"all routers are up after {time.monotonic() - started:.1f} s", flush=True)
-        served, worker_ms = asyncio.run(measure(worker, address, sites, size))
+        served, worker_ms = asyncio.run(measure(players, address, sites, size))
     figures: dict[str, Any] = result(served, worker_ms, size)
     if size.beside_vllm:
         figures["beside_vllm"] = front.compared(front.QUICK)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from baton_client.v1 import service_pb2_grpc as pb_grpc
 
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
+from benchmarks.api_worker import Play
 from benchmarks.nodes import Child
 from deploy.model import DEMO_NAME
 
@@ -189,7 +190,16 @@ class BareWorker:
         await self._channel.close(None)
 
 
-def paced(worker: Child, pace_s: float) -> None:
-    """Sets how long the worker waits between steps."""
-    worker.pipe.send(pace_s)
-    worker.word()
+class Players:
+    """Those who play engines."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self._children = children
+        self._play = Play()
+
+    def play(self, **changed: Any) -> None:
+        """Changes how they play."""
+        self._play, before = replace(self._play, **changed), self._play
+        for one in self._children if self._play != before else ():
+            one.pipe.send(self._play)
+            one.word()

@@ -1,6 +1,7 @@
 """A worker for `benchmarks.api` that computes nothing: steps are played, at a pace or without one.
 
-It speaks the worker protocol of real ones, and serves clients that come with a grant. Steps are
+Streams that are asked for together begin together: the first step is taken once all are there. It
+speaks the worker protocol of real ones, and serves clients that come with a grant. Steps are
 encoded once per change of who takes part, so that it costs next to nothing beside what is measured.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,12 +23,41 @@ from baton.ids import WorkerId
 from baton.messages import Dispatch, Role, WorkerInfo
 from baton.wire import worker_pb2 as pb
 from baton.wire import worker_pb2_grpc as pb_grpc
+from baton.wire.batch import each
 
 HEARTBEAT_S = 0.2
-_PARAMS, _FIELDS, _FINISH, _NANS, _LENGTH = 3, 18, 5, 13, 1
+PARAMS, _FIELDS, _FINISH, _NANS, _LENGTH = 3, 18, 5, 13, 1
 """Where vLLM has the sampling parameters of a request, and the fields of an output."""
-_WORDS = (302, 315, 330, 341, 365, 388, 400, 421)
+WORDS = (302, 315, 330, 341, 365, 388, 400, 421)
 """Tokens of the demo model that are text by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """How steps are played: so many seconds apart, none before so many answers are asked for."""
+
+    pace_s: float = 0.0
+    streams: int = 1
+
+
+class Stage:
+    """What is played to all routers, and whether it has begun."""
+
+    def __init__(self) -> None:
+        self.play = Play()
+        self.begun = False
+        self.routers: list[_Router] = []
+
+    def came(self) -> None:
+        """There is an answer more."""
+        if sum(len(router.left) for router in self.routers) >= self.play.streams:
+            self.begun = True
+            for router in self.routers:
+                router.wake()
+
+    def ended(self) -> None:
+        """There are some fewer."""
+        self.begun = any(router.left for router in self.routers)
 
 
 _DIRECT_TOKENS = 16
@@ -36,42 +67,42 @@ _DIRECT_TOKENS = 16
 class _Direct(rpc_grpc.DirectServicer):
     """Answers that are read here; their routers hear of the beginning and of the end."""
 
-    def __init__(self, pace_s: list[float]) -> None:
-        self._pace_s = pace_s
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
         self._open: dict[bytes, tuple[_Router, str, int]] = {}
 
     def begin(self, router: _Router, submit: pb.Submit, tokens: int) -> None:
         """The leg has its first token."""
         self._open[submit.direct.grant] = router, submit.leg_id, tokens
-        first = _output(submit.leg_id, [_WORDS[0]], tokens == 1)
-        router.news.append(([pb.Prefilled(leg_id=submit.leg_id)], _step([first])))
+        first = output_of(submit.leg_id, [WORDS[0]], tokens == 1)
+        router.news.append(([pb.Prefilled(leg_id=submit.leg_id)], step_of([first])))
 
     async def Stream(self, request: rpc.StreamRequest, context: Any) -> None:  # type: ignore[override] # noqa: N802
         router, leg_id, tokens = self._open.pop(request.grant)
         left = tokens
         while left:
-            pace_s = self._pace_s[0]
+            pace_s = self._stage.play.pace_s
             count = min(left, 1 if pace_s else _DIRECT_TOKENS)
             left -= count
-            ids = (list(_WORDS) * count)[:count]
+            ids = (list(WORDS) * count)[:count]
             delta = rpc.Delta(text="word " * count, tokens=count, token_ids=ids)
             delta.finish_reason = rpc.FINISH_REASON_LENGTH if left == 0 else 0  # type: ignore[assignment]
             await context.write(rpc.GenerateResponse(deltas=[delta]))
             await asyncio.sleep(pace_s)
         if tokens > 1:
-            rest = (list(_WORDS) * tokens)[: tokens - 1]
-            router.tell(_step([_output(leg_id, rest, True)]))
+            rest = (list(WORDS) * tokens)[: tokens - 1]
+            router.tell(step_of([output_of(leg_id, rest, True)]))
 
 
 class _Router:
     """One router's link: its legs, and the steps that they take together."""
 
-    def __init__(self, pace_s: list[float], direct: _Direct) -> None:
-        self._pace_s = pace_s
+    def __init__(self, stage: Stage, direct: _Direct) -> None:
+        self._stage = stage
         self._direct = direct
         self.news: list[tuple[list[pb.Prefilled], list[bytes]]] = []
         """Of answers that go past it."""
-        self._left: dict[str, int] = {}
+        self.left: dict[str, int] = {}
         self._steps: list[list[bytes]] = []
         self._came = asyncio.Event()
         self._number = 0
@@ -81,20 +112,26 @@ class _Router:
         kind = message.WhichOneof("message")
         if kind == "submit":
             request = msgspec.msgpack.decode(message.submit.request[0])
-            tokens = request[_PARAMS]["max_tokens"]
+            tokens = request[PARAMS]["max_tokens"]
             if message.submit.HasField("direct"):
                 self._direct.begin(self, message.submit, tokens)
             else:
-                self._left[message.submit.leg_id] = tokens
-            self._came.set()
+                self.left[message.submit.leg_id] = tokens
+                self._stage.came()
+            self.wake()
         elif kind == "abort":
             for leg_id in message.abort.leg_ids:
-                self._left.pop(leg_id, None)
+                self.left.pop(leg_id, None)
+            self._stage.ended()
         self._steps.clear()
 
     def tell(self, step: list[bytes]) -> None:
         """An answer that went past it is whole."""
         self.news.append(([], step))
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something to say."""
         self._came.set()
 
     async def frames(self) -> AsyncIterator[pb.StepFrame]:
@@ -103,9 +140,10 @@ class _Router:
             while self.news:
                 prefilled, step = self.news.pop(0)
                 yield self._frame(step, prefilled)
-            yield self._frame(self._step() if self._left else [])
-            if self._left:
-                await asyncio.sleep(self._pace_s[0])
+            steps = self._stage.begun and bool(self.left)
+            yield self._frame(self._step() if steps else [])
+            if steps:
+                await asyncio.sleep(self._stage.play.pace_s)
                 continue
             self._came.clear()
             with contextlib.suppress(TimeoutError):
@@ -114,33 +152,34 @@ class _Router:
 
     def _frame(self, outputs: list[bytes], prefilled: Sequence[pb.Prefilled] = ()) -> pb.StepFrame:
         self._number += 1
-        load = pb.Load(running=len(self._left), kv_used=0.1, steps=self._number)
+        load = pb.Load(running=len(self.left), kv_used=0.1, steps=self._number)
         return pb.StepFrame(sequence=self._number, load=load, outputs=outputs, prefilled=prefilled)
 
     def _step(self) -> list[bytes]:
-        legs = self._left
+        legs = self.left
         for leg_id in legs:
             legs[leg_id] -= 1
         if ended := [leg_id for leg_id, left in legs.items() if left == 0]:
             step = self._encoded(0, ended)
             for leg_id in ended:
                 del legs[leg_id]
+            self._stage.ended()
             self._steps.clear()
             return step
         if not self._steps:
-            self._steps = [self._encoded(word, ()) for word in range(len(_WORDS))]
-        return self._steps[self._number % len(_WORDS)]
+            self._steps = [self._encoded(word, ()) for word in range(len(WORDS))]
+        return self._steps[self._number % len(WORDS)]
 
     def _encoded(self, word: int, ended: Any) -> list[bytes]:
         last = set(ended)
-        return _step([_output(leg_id, [_WORDS[word]], leg_id in last) for leg_id in self._left])
+        return step_of([output_of(leg_id, [WORDS[word]], leg_id in last) for leg_id in self.left])
 
 
-def _step(outputs: list[list[Any]]) -> list[bytes]:
+def step_of(outputs: list[list[Any]]) -> list[bytes]:
     return [msgspec.msgpack.encode((0, outputs, None, 1.0))]
 
 
-def _output(leg_id: str, tokens: list[int], last: bool) -> list[Any]:
+def output_of(leg_id: str, tokens: list[int], last: bool) -> list[Any]:
     """An EngineCoreOutput of vLLM, by the number of its fields."""
     fields: list[Any] = [None] * _FIELDS
     fields[0], fields[1], fields[_NANS] = leg_id, tokens, 0
@@ -149,36 +188,39 @@ def _output(leg_id: str, tokens: list[int], last: bool) -> list[Any]:
 
 
 class _Service(pb_grpc.WorkerServicer):
-    def __init__(self, pace_s: list[float], direct: _Direct) -> None:
-        self._pace_s = pace_s
+    def __init__(self, stage: Stage, direct: _Direct) -> None:
+        self._stage = stage
         self._direct = direct
 
     async def Link(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override] # noqa: N802
-        router = _Router(self._pace_s, self._direct)
+        router = _Router(self._stage, self._direct)
+        self._stage.routers.append(router)
         reader = asyncio.ensure_future(_read(request_iterator, router))
         try:
             async for frame in router.frames():
                 await context.write(frame)
         finally:
             reader.cancel()
+            self._stage.routers.remove(router)
 
 
 async def _read(messages: Any, router: _Router) -> None:
     async for message in messages:
-        router.hear(message)
+        for one in each(message):
+            router.hear(one)
 
 
 def work(pipe: Connection, model: str) -> None:
-    """A process: says its WorkerInfo, then takes paces in seconds until it hears None."""
+    """A process: says its WorkerInfo, then plays what it hears until that is None."""
     asyncio.run(_serve(pipe, model))
 
 
 async def _serve(pipe: Connection, model: str) -> None:
-    pace_s = [0.0]
+    stage = Stage()
     server = grpc.aio.server()
     # Routers use nothing but the link.
-    direct = _Direct(pace_s)
-    service = _Service(pace_s, direct)  # type: ignore[abstract]
+    direct = _Direct(stage)
+    service = _Service(stage, direct)  # type: ignore[abstract]
     pb_grpc.add_WorkerServicer_to_server(service, server)
     rpc_grpc.add_DirectServicer_to_server(direct, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -186,7 +228,7 @@ async def _serve(pipe: Connection, model: str) -> None:
     pipe.send(_info(port, model))
     with contextlib.suppress(EOFError):
         while (word := await asyncio.to_thread(pipe.recv)) is not None:
-            pace_s[0] = word
+            stage.play = word
             pipe.send("heard")
     await server.stop(0)
 

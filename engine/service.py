@@ -16,6 +16,7 @@ from baton.messages import WorkerInfo
 from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as wire
 from baton.wire import worker_pb2_grpc as wire_grpc
+from baton.wire.batch import each
 from baton.wire.credentials import listen
 from engine.frames import load_message
 from engine.link import Link as RouterLink
@@ -84,17 +85,21 @@ class WorkerService(wire_grpc.WorkerServicer):
     async def _read(self, messages: AsyncIterator[wire.RouterMessage], link: RouterLink) -> None:
         try:
             async for message in messages:
-                kind = message.WhichOneof("message")
-                if kind == "submit":
-                    await self._worker.submit(link, message.submit)
-                elif kind == "abort":
-                    await self._worker.abort(link, message.abort.leg_ids)
-                elif kind == "probe":
-                    self._worker.probe(link, message.probe)
-                elif kind == "resync":
-                    self._worker.resync(link)
+                for one in each(message):
+                    await self._hear(link, one)
         finally:
             link.frames.put_nowait(None)
+
+    async def _hear(self, link: RouterLink, message: wire.RouterMessage) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "submit":
+            await self._worker.submit(link, message.submit)
+        elif kind == "abort":
+            await self._worker.abort(link, message.abort.leg_ids)
+        elif kind == "probe":
+            self._worker.probe(link, message.probe)
+        elif kind == "resync":
+            self._worker.resync(link)
 
     async def Describe(
         self, request: wire.DescribeRequest, context: _Context

@@ -35,7 +35,7 @@ from baton.errors import BatonError
 from baton.settings.admission import DEFAULT_TENANT
 from router.gathering import Gathered, Output
 
-_RANK = (0).to_bytes(2, "little")
+RANK = (0).to_bytes(2, "little")
 """To a front end the whole cluster is the engine of this rank."""
 _QUEUED_MAX = 16_384
 """Messages on their way; a front end that leaves so many unread is given up."""
@@ -105,7 +105,7 @@ class EngineLink:
         self._sent_at = 0.0
         self._later: asyncio.TimerHandle | None = None
         self._input = context.socket(zmq.DEALER)
-        self._input.setsockopt(zmq.IDENTITY, _RANK)
+        self._input.setsockopt(zmq.IDENTITY, RANK)
         self._output = context.socket(zmq.PUSH)
         for socket, address in (
             (self._input, front_end.input_address),

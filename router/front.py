@@ -129,6 +129,12 @@ class TokenStream:
             self._queue = None
         return output
 
+    async def ready(self) -> bool:
+        """Returns once there is an output, which stays and is added to; False at the end."""
+        if self._queue is not None:
+            await self._queue.ready.wait()
+        return self._queue is not None
+
     def only_counts(self) -> None:
         """Its text is read elsewhere: from now on outputs have none."""
         if self._queue is not None:
@@ -144,8 +150,7 @@ class TokenStream:
         if queue is not None:
             self._front.drop(queue.request_id)
 
-    def __del__(self) -> None:
-        self.close()
+    __del__ = close
 
 
 class BatonFront(AsyncLLM):
@@ -162,8 +167,7 @@ class BatonFront(AsyncLLM):
         self.model_config = vllm_config.model_config
         self.scheduler_config = vllm_config.scheduler_config
         self.observability_config = vllm_config.observability_config
-        self.log_requests = False
-        self.log_stats = False
+        self.log_requests = self.log_stats = False
         self.logger_manager = None
         self.admission_stats = None
         self.output_handler = None
@@ -220,8 +224,7 @@ class BatonFront(AsyncLLM):
         A plain function, unlike vLLM's: a refusal is raised here, while the answer's status can
         still be chosen, and not in a generator that runs after the 200 of a stream.
         """
-        _refuse_id(request_id)
-        _refuse_unsupported(prompt, sampling_params, options.get("lora_request"))
+        _refuse_unsupported(request_id, prompt, sampling_params, options.get("lora_request"))
         return TokenStream(
             self, _at_once(self.add_request(request_id, prompt, sampling_params, **options))
         )
@@ -318,21 +321,18 @@ def _broken(finish_reason: FinishReason) -> BatonError:
     return BatonError(Reason.ENGINE_FAILED, f"The engine gave the request up ({finish_reason}).")
 
 
-def _refuse_id(request_id: str) -> None:
-    if len(request_id) > REQUEST_ID_CHARS_MAX:
-        message = f"The request's id has more than {REQUEST_ID_CHARS_MAX} characters."
-        raise FrontError(BatonError(Reason.INVALID_REQUEST, message, param="request_id"))
-
-
-def _refuse_unsupported(prompt: Any, params: Any, lora_request: Any) -> None:
+def _refuse_unsupported(request_id: str, prompt: Any, params: Any, lora_request: Any) -> None:
     try:
-        _check_supported(prompt, lora_request)
+        _check_supported(request_id, prompt, lora_request)
         refuse_transfer_fields(getattr(params, "extra_args", None) or {})
     except BatonError as error:
         raise FrontError(error) from error
 
 
-def _check_supported(prompt: Any, lora_request: Any) -> None:
+def _check_supported(request_id: str, prompt: Any, lora_request: Any) -> None:
+    if len(request_id) > REQUEST_ID_CHARS_MAX:
+        message = f"The request's id has more than {REQUEST_ID_CHARS_MAX} characters."
+        raise BatonError(Reason.INVALID_REQUEST, message, param="request_id")
     if lora_request is not None:
         raise BatonError(Reason.UNSUPPORTED, "LoRA adapters are not supported.", param="model")
     kind = prompt.get("type") if isinstance(prompt, dict) else type(prompt).__name__

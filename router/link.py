@@ -20,6 +20,7 @@ from baton.messages import WorkerInfo
 from baton.tasks import TaskFault, Tasks
 from baton.wire import worker_pb2 as pb
 from baton.wire import worker_pb2_grpc as pb_grpc
+from baton.wire.batch import joined
 from baton.wire.credentials import Dial, dial
 from router.wire import Connect, Identity, LinkEvents, LinkPort, hello_message
 
@@ -40,6 +41,8 @@ class LinkLimits:
 
 
 _LIMITS = LinkLimits()
+_TOGETHER_BYTES = 1024 * 1024
+"""What is beyond this waits for the next message."""
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.RouterMessage, pb.StepFrame]"
 
 
@@ -105,8 +108,23 @@ class _Stream:
         self._sequence = sequence
 
     async def _messages(self) -> AsyncIterator[pb.RouterMessage]:
-        while (message := await self._queue.get()) is not None:
-            yield message
+        # Each one written takes some turns of the event loop, and those of a busy one are long.
+        more = True
+        while more and (first := await self._queue.get()) is not None:
+            waiting = [first]
+            more = self._take(waiting)
+            yield joined(waiting)
+
+    def _take(self, waiting: list[pb.RouterMessage]) -> bool:
+        """Adds what waits as well; False where nothing is to follow."""
+        room = _TOGETHER_BYTES - waiting[0].ByteSize()
+        while room > 0 and not self._queue.empty():
+            message = self._queue.get_nowait()
+            if message is None:
+                return False
+            waiting.append(message)
+            room -= message.ByteSize()
+        return True
 
 
 class WorkerLink:

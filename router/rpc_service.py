@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -13,6 +13,8 @@ from baton_client.v1 import service_pb2 as pb
 
 from baton.errors import BatonError, Reason
 from router.caller import CALLER
+from router.front import TokenStream
+from router.pacing import gathered
 from router.rpc_answers import Answer
 from router.rpc_caller import lowered
 from router.rpc_calls import Call, Method
@@ -127,18 +129,19 @@ class Service:
             self._names.discard(own)
 
 
-async def _pass_on(stream: Any, answer: Answer, call: Call[Any]) -> None:
+async def _pass_on(stream: TokenStream, answer: Answer, call: Call[Any]) -> None:
     write, exchange, told = call.write, call.exchange, False
-    async for output in stream:
-        if exchange.source is not None:
-            stream.only_counts()
-        message = answer.message(output, exchange.source)
-        if output.finished and exchange.split is not None:
-            answer.end(message, exchange.split)
-            told = True
-        if data := message.SerializeToString():
-            await write(data)
-        exchange.written(time.monotonic())
+    async with aclosing(gathered(stream)) as outputs:
+        async for output in outputs:
+            if exchange.source is not None:
+                stream.only_counts()
+            message = answer.message(output, exchange.source)
+            if output.finished and exchange.split is not None:
+                answer.end(message, exchange.split)
+                told = True
+            if data := message.SerializeToString():
+                await write(data)
+            exchange.written(time.monotonic())
     if not told:
         # Where the first message was the last: its own way out belongs to the time it tells.
         last = pb.GenerateResponse()

@@ -16,6 +16,7 @@ from baton.ids import WorkerId
 from baton.messages import Dispatch, Role, WorkerInfo
 from baton.wire import worker_pb2 as pb
 from baton.wire import worker_pb2_grpc as pb_grpc
+from baton.wire.batch import each
 
 DIGEST = "digest-1"
 
@@ -70,6 +71,8 @@ class FakeLink:
     hello: pb.Hello
     submits: list[pb.Submit] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
+    """How many messages came as one, each time."""
     sequence: int = 0
     frames: asyncio.Queue[pb.StepFrame | None] = field(default_factory=asyncio.Queue)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -201,11 +204,17 @@ class FakeWorker(pb_grpc.WorkerServicer):
 
     async def _read(self, link: FakeLink, messages: AsyncIterator[pb.RouterMessage]) -> None:
         async for message in messages:
-            link.aborts.extend(message.abort.leg_ids)
-            if message.WhichOneof("message") == "submit":
-                link.submits.append(message.submit)
-                self._spawn(link, self._answer(link, message.submit))
+            said = each(message)
+            link.together.append(len(said))
+            for one in said:
+                self._hear(link, one)
         link.end()
+
+    def _hear(self, link: FakeLink, message: pb.RouterMessage) -> None:
+        link.aborts.extend(message.abort.leg_ids)
+        if message.WhichOneof("message") == "submit":
+            link.submits.append(message.submit)
+            self._spawn(link, self._answer(link, message.submit))
 
     async def _answer(self, link: FakeLink, submit: pb.Submit) -> None:
         for frame in self.answer(submit):

@@ -88,6 +88,23 @@ async def test_an_abort_never_overtakes_its_submit(worker, heard, link) -> None:
     assert worker.submits[0].prompt_tokens == 7
 
 
+async def test_what_waits_leaves_together_in_its_order(worker, heard, link) -> None:
+    await until(lambda: heard.frames)
+    for number in range(4):
+        link.send(submit(parse_leg_id(f"r{number}.0.s")))
+    await until(lambda: len(worker.submits) == 4)
+    assert [one.leg_id for one in worker.submits] == [f"r{number}.0.s" for number in range(4)]
+    assert worker.link.together == [4]
+
+
+async def test_what_is_large_does_not_leave_together(worker, heard, link) -> None:
+    await until(lambda: heard.frames)
+    for number in range(4):
+        link.send(submit(parse_leg_id(f"r{number}.0.s"), size=600 * 1024))
+    await until(lambda: len(worker.submits) == 4)
+    assert worker.link.together == [2, 2]
+
+
 async def test_large_requests_and_frames_pass(worker, heard, link) -> None:
     await until(lambda: heard.frames)
     link.send(submit(size=20 * 2**20))

@@ -110,6 +110,17 @@ async def test_an_abort_never_overtakes_its_submit(served: Served) -> None:
     assert served.worker.legs == 0
 
 
+async def test_messages_that_come_as_one_are_heard_in_their_order(served: Served) -> None:
+    router = await served.link()
+    submits = [wire.RouterMessage(submit=solo(leg, payload=leg.encode())) for leg in "abc"]
+    abort = wire.RouterMessage(abort=wire.Abort(leg_ids=["b"]))
+    await router.send(batch=wire.Batch(messages=[*submits, abort]))
+    await until(lambda: served.engine.aborted == ["b"])
+    assert [one.payload for one in served.engine.added] == [(b"a",), (b"b",), (b"c",)]
+    await router.send(abort=wire.Abort(leg_ids=["a", "c"]))
+    await served.until(legs=0)
+
+
 @pytest.mark.parametrize("leave", ["cancel", "done_writing"])
 async def test_the_end_of_a_link_aborts_its_legs(served: Served, leave: str) -> None:
     router, other = await served.link("r1"), await served.link("r2")

@@ -11,6 +11,8 @@ import vllm
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.generate.base.serving import GenerateBaseServing
 from vllm.exceptions import GracefulHTTPError
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient
@@ -152,9 +154,23 @@ def test_vllms_span_is_told_by_the_clock_of_the_steps():
     assert told == [123.5]
 
 
-def test_an_exception_replaces_what_waits_in_a_collector():
-    from vllm.sampling_params import RequestOutputKind
+async def test_what_nobody_takes_from_a_collector_becomes_one_output():
+    collector = RequestOutputCollector(RequestOutputKind.DELTA, "a")
+    assert not collector.ready.is_set()
+    for token in (7, 8):
+        collector.put(_delta(token))
+    assert collector.ready.is_set()
+    output = collector.get_nowait()
+    assert [(one.text, list(one.token_ids)) for one in output.outputs] == [("78", [7, 8])]
+    assert not collector.ready.is_set()
 
+
+def _delta(token: int) -> RequestOutput:
+    one = CompletionOutput(0, str(token), [token], None, None)
+    return RequestOutput("a", None, None, None, [one], finished=False)
+
+
+def test_an_exception_replaces_what_waits_in_a_collector():
     async def run() -> None:
         collector = RequestOutputCollector(RequestOutputKind.DELTA, "a")
         collector.output = object()
