@@ -53,7 +53,9 @@ class Stage:
         if sum(len(router.left) for router in self.routers) >= self.play.streams:
             self.begun = True
             for router in self.routers:
-                router.wake()
+                # The others' frames would be in somebody's way.
+                if router.left:
+                    router.wake()
 
     def ended(self) -> None:
         """There are some fewer."""
@@ -75,7 +77,7 @@ class _Direct(rpc_grpc.DirectServicer):
         """The leg has its first token."""
         self._open[submit.direct.grant] = router, submit.leg_id, tokens
         first = output_of(submit.leg_id, [WORDS[0]], tokens == 1)
-        router.news.append(([pb.Prefilled(leg_id=submit.leg_id)], step_of([first])))
+        router.tell(first, pb.Prefilled(leg_id=submit.leg_id))
 
     async def Stream(self, request: rpc.StreamRequest, context: Any) -> None:  # type: ignore[override] # noqa: N802
         router, leg_id, tokens = self._open.pop(request.grant)
@@ -91,7 +93,7 @@ class _Direct(rpc_grpc.DirectServicer):
             await asyncio.sleep(pace_s)
         if tokens > 1:
             rest = (list(WORDS) * tokens)[: tokens - 1]
-            router.tell(step_of([output_of(leg_id, rest, True)]))
+            router.tell(output_of(leg_id, rest, True))
 
 
 class _Router:
@@ -100,8 +102,9 @@ class _Router:
     def __init__(self, stage: Stage, direct: _Direct) -> None:
         self._stage = stage
         self._direct = direct
-        self.news: list[tuple[list[pb.Prefilled], list[bytes]]] = []
-        """Of answers that go past it."""
+        self._prefilled: list[pb.Prefilled] = []
+        self._outputs: list[list[Any]] = []
+        """Both of answers that go past it."""
         self.left: dict[str, int] = {}
         self._steps: list[list[bytes]] = []
         self._came = asyncio.Event()
@@ -125,9 +128,10 @@ class _Router:
             self._stage.ended()
         self._steps.clear()
 
-    def tell(self, step: list[bytes]) -> None:
-        """An answer that went past it is whole."""
-        self.news.append(([], step))
+    def tell(self, output: list[Any], *prefilled: pb.Prefilled) -> None:
+        """An answer that goes past it has begun, or is whole."""
+        self._outputs.append(output)
+        self._prefilled += prefilled
         self.wake()
 
     def wake(self) -> None:
@@ -137,15 +141,17 @@ class _Router:
     async def frames(self) -> AsyncIterator[pb.StepFrame]:
         """Steps while there is work, and a sign of life where there is none."""
         while True:
-            while self.news:
-                prefilled, step = self.news.pop(0)
-                yield self._frame(step, prefilled)
+            # First: what comes while a frame is written is not to be missed.
+            self._came.clear()
+            if self._outputs:
+                outputs, self._outputs = self._outputs, []
+                prefilled, self._prefilled = self._prefilled, []
+                yield self._frame(step_of(outputs), prefilled)
             steps = self._stage.begun and bool(self.left)
             yield self._frame(self._step() if steps else [])
             if steps:
                 await asyncio.sleep(self._stage.play.pace_s)
                 continue
-            self._came.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._came.wait()
