@@ -143,8 +143,7 @@ class Heart:
         if peer is None:
             return
         self._metrics.frame(peer.info.role)
-        load = wire.load_of(frame.load) if frame.HasField("load") else None
-        peer.heard(self._clock.now(), load)
+        peer.heard(self._clock.now(), frame.load if frame.HasField("load") else None)
         if frame.HasField("transfer"):
             peer.transfer = frame.transfer
         for prefilled in frame.prefilled:

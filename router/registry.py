@@ -17,10 +17,11 @@ from baton.messages import ClusterView, Dispatch, Member, Role, WorkerInfo, Work
 from baton.wire import worker_pb2 as pb
 from router.life import FlowState, OpenLeg, Phase
 from router.policy.types import PolicyRules, PolicyView, WorkerView
-from router.wire import LinkPort
+from router.wire import LinkPort, load_of, sane
 
 _log = logging.getLogger(__name__)
 _COMING = (WorkerState.STARTING, WorkerState.WARMING)
+_NO_LOAD = WorkerLoad()
 _LOAD = tuple(one.name for one in fields(WorkerLoad))
 _LINKED = (WorkerState.READY, WorkerState.DRAINING)
 
@@ -47,7 +48,6 @@ class Peer:
     info: WorkerInfo
     link: LinkPort
     draining: bool = False
-    load: WorkerLoad = field(default_factory=WorkerLoad)
     transfer: pb.Transfer | None = None
     """Its last report of KV transfers. Totals outlive a lost link."""
     heard_at: float | None = None
@@ -59,6 +59,9 @@ class Peer:
     """Whether it is silent, or has been lost too often lately: it gets nothing new."""
     stepped_s: float = 0.0
     """What its engine's steps have taken since it started, as last heard; outlives a lost link."""
+    _load: WorkerLoad = _NO_LOAD
+    _report: pb.Load | None = None
+    """What it said since that has not been looked at."""
     _sent: Sent = field(default_factory=Sent)
     _sent_before: Sent = field(default_factory=Sent)
 
@@ -67,14 +70,22 @@ class Peer:
         """Whether its link is up."""
         return self.heard_at is not None
 
-    def heard(self, now: float, load: WorkerLoad | None) -> None:
+    @property
+    def load(self) -> WorkerLoad:
+        """As last reported; nothing while the link is down."""
+        # Frames come far more often than anybody asks.
+        if self._report is not None:
+            self._load, self._report = load_of(self._report), None
+        return self._load
+
+    def heard(self, now: float, report: pb.Load | None) -> None:
         """A frame came. It may have left the worker before our last messages reached it.
 
         So what was sent counts on top of the report until the second frame after it.
         """
         self.heard_at = now
-        if load is not None:
-            self.load, self.stepped_s = load, load.steps_s
+        if report is not None:
+            self._report, self.stepped_s = report, sane(report.steps_s)
         self._sent_before, self._sent = self._sent, Sent()
 
     def took(self, leg: OpenLeg, prompt_tokens: int, work_s: float = 0.0) -> None:
@@ -98,7 +109,7 @@ class Peer:
     def down(self) -> None:
         """The link is gone, and everything that was known through it."""
         self.heard_at = None
-        self.load = WorkerLoad()
+        self._load, self._report = _NO_LOAD, None
         self._sent, self._sent_before = Sent(), Sent()
 
     def row(self, now: float) -> dict[str, Any]:

@@ -124,27 +124,28 @@ def load_of(load: pb.Load) -> WorkerLoad:
     return WorkerLoad(
         running=load.running,
         waiting=load.waiting,
-        kv_used=min(_sane(load.kv_used), 1.0),
+        kv_used=min(sane(load.kv_used), 1.0),
         queued_prompt_tokens=load.queued_prompt_tokens,
         steps=load.steps,
-        step_s=_sane(load.step_s),
+        step_s=sane(load.step_s),
         draining=load.draining,
         prefix_queried_tokens=load.prefix_queried_tokens,
         prefix_hit_tokens=load.prefix_hit_tokens,
         preemptions=load.preemptions,
-        queue_s=_sane(load.queue_s),
-        steps_s=_sane(load.steps_s),
+        queue_s=sane(load.queue_s),
+        steps_s=sane(load.steps_s),
     )
 
 
 def times_of(times: pb.LegTimes) -> LegTimes:
     """A worker's word on one leg; what cannot be true becomes nothing."""
     return LegTimes(
-        _sane(times.room_s), _sane(times.fetch_s), _sane(times.queue_s), _sane(times.compute_s)
+        sane(times.room_s), sane(times.fetch_s), sane(times.queue_s), sane(times.compute_s)
     )
 
 
-def _sane(value: float) -> float:
+def sane(value: float) -> float:
+    """A worker's number; what cannot be true becomes 0."""
     return value if math.isfinite(value) and value > 0 else 0.0
 
 
