@@ -36,9 +36,8 @@ from urllib.request import urlopen
 from baton.messages import ClusterView
 from baton.settings import Settings, process_environ
 from benchmarks import front, nodes
-from benchmarks.api_alone import front_end_alone
 from benchmarks.api_client import BareWorker, GrpcStreams, OpenAiStreams, Players, Times
-from benchmarks.api_worker import work
+from benchmarks.api_worker import work, work_alone
 from benchmarks.cpu_time import cpu_s
 from deploy.model import DEMO_NAME, resolved
 from deploy.port import hold, hold_grpc, on_port
@@ -125,7 +124,7 @@ class RustWay(Way):
 class AloneWay(RustWay):
     """The same without router and worker."""
 
-    target = staticmethod(front_end_alone)
+    target = staticmethod(work_alone)
 
 
 class GrpcWay(Way):

@@ -70,8 +70,8 @@ class _Engine:
         self._steps += 1
 
 
-def front_end_alone(pipe: Connection, dump: dict[str, Any], _digest: str) -> None:
-    """A process in a router's place: says where it is, and plays what it hears."""
+def serve(pipe: Connection, dump: dict[str, Any]) -> None:
+    """Says where it is, and plays what it hears until that is None."""
     settle_in()
     settings = Settings.model_validate(dump)
     ends = Ends(*(socket.create_server(("127.0.0.1", 0)) for _ in range(3)))

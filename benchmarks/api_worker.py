@@ -259,3 +259,11 @@ def _info(port: int, model: str) -> WorkerInfo:
         engine_pid=2,
         direct_address=f"127.0.0.1:{port}",
     )
+
+
+def work_alone(pipe: Connection, dump: dict[str, Any], _digest: str) -> None:
+    """A process in a router's place, without router and worker (`benchmarks.api_alone`)."""
+    # Importing it takes as long as importing vLLM, and who starts this has no use for that.
+    from benchmarks.api_alone import serve
+
+    serve(pipe, dump)
