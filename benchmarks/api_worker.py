@@ -59,7 +59,7 @@ class Stage:
 
     def ended(self) -> None:
         """There are some fewer."""
-        self.begun = any(router.left for router in self.routers)
+        self.begun = self.begun and any(router.left for router in self.routers)
 
 
 _DIRECT_TOKENS = 16

@@ -21,7 +21,6 @@ from router.wire import LinkPort, load_of, sane
 
 _log = logging.getLogger(__name__)
 _COMING = (WorkerState.STARTING, WorkerState.WARMING)
-_NO_LOAD = WorkerLoad()
 _LOAD = tuple(one.name for one in fields(WorkerLoad))
 _LINKED = (WorkerState.READY, WorkerState.DRAINING)
 
@@ -59,9 +58,9 @@ class Peer:
     """Whether it is silent, or has been lost too often lately: it gets nothing new."""
     stepped_s: float = 0.0
     """What its engine's steps have taken since it started, as last heard; outlives a lost link."""
-    _load: WorkerLoad = _NO_LOAD
-    _report: pb.Load | None = None
-    """What it said since that has not been looked at."""
+    _report: pb.Load = field(default_factory=pb.Load)
+    _read: tuple[pb.Load | None, WorkerLoad] = None, WorkerLoad()
+    """A report that somebody has asked for, and what it said."""
     _sent: Sent = field(default_factory=Sent)
     _sent_before: Sent = field(default_factory=Sent)
 
@@ -72,11 +71,13 @@ class Peer:
 
     @property
     def load(self) -> WorkerLoad:
-        """As last reported; nothing while the link is down."""
+        """As last reported, nothing while the link is down; any thread may ask."""
         # Frames come far more often than anybody asks.
-        if self._report is not None:
-            self._load, self._report = load_of(self._report), None
-        return self._load
+        report, (read, load) = self._report, self._read
+        if read is not report:
+            load = load_of(report)
+            self._read = report, load
+        return load
 
     def heard(self, now: float, report: pb.Load | None) -> None:
         """A frame came. It may have left the worker before our last messages reached it.
@@ -109,7 +110,7 @@ class Peer:
     def down(self) -> None:
         """The link is gone, and everything that was known through it."""
         self.heard_at = None
-        self._load, self._report = _NO_LOAD, None
+        self._report = pb.Load()
         self._sent, self._sent_before = Sent(), Sent()
 
     def row(self, now: float) -> dict[str, Any]:

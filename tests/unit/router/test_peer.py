@@ -23,6 +23,7 @@ def test_the_latest_report_counts() -> None:
     assert (one.load.running, one.stepped_s) == (2, 1.0)
     one.heard(0.0, None)
     assert one.load.running == 2
+    assert one.load is one.load
 
 
 def test_a_lost_link_leaves_nothing_but_the_total_of_steps() -> None:
