@@ -78,10 +78,10 @@ def _state(page: Mapping[str, Any], name: str, before: int) -> tuple[str, bool]:
     later, state = (row.get("incarnation") or 0) > before, str(row["state"])
     if state == "ready" and later:
         return "ready", True
-    words = [state, str(row.get("detail") or "")]
-    if "worker_id" in row:
-        words = [words[0], f"{_legs(page, name)} requests left"] if state == "draining" else words
-        words = ["asked"] if state == "ready" else words
+    # It may be ready still: it has been asked, and says so at its next look.
+    words = ["asked" if state == "ready" else state, str(row.get("detail") or "")]
+    if "worker_id" in row and state == "draining":
+        words[1] = f"{_legs(page, name)} requests left"
     return ", ".join(filter(None, words)), False
 
 

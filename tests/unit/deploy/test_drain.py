@@ -45,7 +45,7 @@ def run(cluster: Cluster, *names: str, most_s: float = 100.0) -> list[str]:
 def test_each_change_is_said_once_until_a_later_start_is_ready() -> None:
     states = [("ready", 1), ("draining", 1), ("draining", 1), ("starting", 2), ("ready", 2)]
     assert run(Cluster(*states), "d") == [
-        "d: asked",
+        "d: asked, why",
         "d: draining, 3 requests left",
         "d: starting, why",
         "d: ready",
@@ -77,8 +77,8 @@ def test_a_router_is_back_once_the_old_one_has_gone() -> None:
             return {"routers": pages.pop(0)}
 
     assert run(Routers(), "r") == [
-        "r: ready",
-        "r: ready, its successor starts",
+        "r: asked",
+        "r: asked, its successor starts",
         "r: draining, 3 clients left",
         "r: ready",
     ]
