@@ -26,6 +26,7 @@ from router.gate import Gate
 from router.life import PlaceAgain
 from router.metrics import RouterMetrics
 from router.openings import Opening, Openings
+from router.peer import Peer
 from router.plain_planner import facts_of
 from router.planning import SAME_WORKER, Chosen, Kept, Refused, Tell, Word
 from router.policy import least_loaded, prefill, rings
@@ -37,7 +38,7 @@ from router.policy.types import ChoiceReason, Plan, PolicyRules
 from router.pool import Pool
 from router.ports import EngineRequest, Route
 from router.promises import Promises
-from router.registry import Peer, Registry
+from router.registry import Registry
 
 _ASK_FROM_SHARE = 0.5
 """Of the promise: a prediction beyond it is checked with the workers before it is relied on."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 from secrets import token_bytes
 
 from router.ledger import Life
+from router.peer import Peer
 from router.planning import Chosen
-from router.registry import Peer
 
 GRANT_BYTES = 32
 

@@ -10,6 +10,7 @@ from baton.errors import BatonError, Reason
 from baton.messages import Role
 from router.explaining import Case, Divided, explanation
 from router.forecasts import Forecasts, Need
+from router.peer import Peer
 from router.plain_planner import error_of
 from router.planning import Chosen
 from router.policy import least_loaded
@@ -21,7 +22,7 @@ from router.policy.types import ChoiceReason, Plan, PolicyRules, Refusal
 from router.pool import Pool
 from router.ports import EngineRequest, Route
 from router.promises import Promises
-from router.registry import Peer, Registry
+from router.registry import Registry
 
 _NEVER_APART = (ChoiceReason.SETTING, ChoiceReason.SHORT_PROMPT, ChoiceReason.NOT_DIVISIBLE)
 APART = (ChoiceReason.DISAGGREGATED, ChoiceReason.DISAGGREGATED_FOR_TPOT)
@@ -129,7 +130,7 @@ class Divider:
         tpot_s = _candidate(decode).tpot_s
         peer = self._registry.get(decode.worker_id)
         # Alone it may have all there is: nobody would be preempted, and waiting would not help.
-        shared = peer is not None and peer.batch > 0
+        shared = peer is not None and peer.standing.batch > 0
         crowded = shared and decode.why is DecodeWhy.NO_ROOM
         tpot_s = tpot_s if shared else 0.0
         return Expected(wait_s, work_s, workers, promise_s, tpot_s, need.slo.tpot_s, crowded)

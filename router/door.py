@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from baton.clock import Clock
 from baton.errors import BatonError, Reason
+from baton.messages import Role
 from baton.settings import Settings
 from router.caller import Caller
 from router.gate import Gate
@@ -55,6 +56,8 @@ class Door:
     def check_ready(self) -> None:
         """Raises BatonError while no request at all could be served. Counts nothing."""
         self._check_open()
+        if self._registry.has_room(Role.DECODE, self._rules.max_queued_decode_requests):
+            return
         refusal = least_loaded.refusal(self._registry.policy_view(self._rules))
         if refusal is not None:
             raise error_of(refusal)

@@ -7,7 +7,7 @@ from baton.ids import WorkerId, parse_leg_id
 from baton.wire import worker_pb2 as pb
 from router import life, wire
 from router.flow import IllegalTransitionError
-from router.registry import Peer
+from router.peer import Peer
 
 FAULTS = (
     IllegalTransitionError,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from baton.settings import SloSettings
 from router.caches import Caches
 from router.outlook import Outlook
+from router.peer import Peer
 from router.policy import decode_choice
 from router.policy.decode_choice import DecodeChoice, DecodeWorker, Link
 from router.policy.division import Forecast
-from router.registry import Peer
 from router.slots import Slots
 
 _CHUNK_TOKENS = 2048
@@ -78,8 +78,8 @@ class Forecasts:
 
     def _step_s(self, need: Need, decode: Peer, slot: int) -> float:
         """One step of the batch with this request in it."""
-        kv_tokens = decode.kv_tokens + need.prompt_tokens
-        return self._outlook.decode(slot).decode_step_s(decode.batch + 1, kv_tokens)
+        kv_tokens = decode.standing.kv_tokens + need.prompt_tokens
+        return self._outlook.decode(slot).decode_step_s(decode.standing.batch + 1, kv_tokens)
 
     def _cached(self, need: Need, slots: Sequence[int]) -> dict[int, int]:
         """Tokens of the prompt by worker, as far as is known."""
@@ -91,8 +91,8 @@ class Forecasts:
         return DecodeWorker(
             peer.info.worker_id,
             self._outlook.decode(slot),
-            peer.batch,
-            peer.kv_tokens,
+            peer.standing.batch,
+            peer.standing.kv_tokens,
             peer.kv_tokens_max,
             cached_tokens,
             Link.HOST if not host or host == _host(peer) else Link.NETWORK,

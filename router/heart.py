@@ -28,10 +28,11 @@ from router.gate import Gate
 from router.ledger import Ledger, Life
 from router.measuring import Measuring
 from router.metrics import RouterMetrics
+from router.peer import Peer
 from router.placing import Placing, resumed
 from router.planners import planner_of
 from router.ports import EngineRequest, FrontPort
-from router.registry import Peer, Registry
+from router.registry import Registry
 from router.retries import RetryBudget
 from router.signals import Signals
 from router.ticker import Ticker

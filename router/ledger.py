@@ -23,8 +23,8 @@ from router.exchange import Source
 from router.keeping import Keeping
 from router.life import Event, FlowState, Planned, TokensCame
 from router.metrics import FINISHED, RouterMetrics
+from router.peer import Peer
 from router.ports import NO_ROUTE, EngineRequest, Route
-from router.registry import Peer
 from router.split import PROMPT_PARTS, WORKER_PARTS, Split, split_tokens, stitch
 from router.split_metrics import SplitMetrics
 from router.tracing import DECODE, Traced

@@ -18,8 +18,9 @@ from baton.signals import PoolSignals, RouterSignals
 from router.gate import Gate
 from router.ledger import Ledger, Life
 from router.life import Phase
+from router.peer import Peer
 from router.planning import Planner
-from router.registry import Peer, Registry
+from router.registry import Registry
 from router.signals import Mix, Signals, Traffic
 
 _EVERY_S = 0.5
@@ -131,8 +132,8 @@ class Measuring:
 
     def _step_s(self, mix: Mix, peer: Peer, curve: DecodeCurve) -> float:
         """With one mean request more in the batch."""
-        batch = min(peer.batch + 1, self._running_max)
-        return curve.decode_step_s(batch, peer.kv_tokens + mix.context)
+        batch = min(peer.standing.batch + 1, self._running_max)
+        return curve.decode_step_s(batch, peer.standing.kv_tokens + mix.context)
 
     def _placeless(self, mix: Mix, peer: Peer) -> float:
         """Requests that wait there for more than their KV: batch or memory have no place."""
@@ -151,7 +152,7 @@ def _sending_s(peer: Peer) -> float:
 
 
 def _kv_share(peer: Peer) -> float:
-    return peer.kv_tokens / max(peer.kv_tokens_max, 1)
+    return peer.standing.kv_tokens / max(peer.kv_tokens_max, 1)
 
 
 def _resumed_tokens(one: Life) -> int:

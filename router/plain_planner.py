@@ -12,12 +12,13 @@ from baton.errors import BatonError
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
 from router.life import PlaceAgain
+from router.peer import Peer
 from router.planning import SAME_WORKER, Chosen, Word
 from router.policy import round_robin
 from router.policy.admission import Ahead
 from router.policy.types import Plan, PolicyRules, PolicyView, Refusal, RequestFacts
 from router.ports import EngineRequest
-from router.registry import Peer, Registry
+from router.registry import Registry
 
 Choose = Callable[[PolicyView, RequestFacts], Plan | Refusal]
 

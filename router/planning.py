@@ -11,10 +11,10 @@ from baton.errors import BatonError, Reason
 from baton.ids import RequestId, WorkerId
 from baton.wire import worker_pb2 as pb
 from router.life import PlaceAgain
+from router.peer import Peer
 from router.policy.admission import Ahead
 from router.policy.types import Plan
 from router.ports import NO_ROUTE, EngineRequest, Route
-from router.registry import Peer
 
 SAME_WORKER = frozenset({Reason.WORKER_LOST, Reason.TRANSFER_FAILED, Reason.ENGINE_FAILED})
 """What need not happen again on the same worker, if there is no other."""

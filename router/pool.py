@@ -15,12 +15,13 @@ from baton.messages import Role
 from baton.wire import worker_pb2 as pb
 from router.caches import Caches
 from router.outlook import Outlook
+from router.peer import Peer
 from router.policy import rings
 from router.policy.index import Levels
 from router.policy.prefill import State
 from router.policy.rings import Rings
 from router.policy.types import PolicyRules
-from router.registry import Peer, Registry
+from router.registry import Registry
 from router.slots import Slots
 
 _Slotted = list[tuple[int, Peer]]
@@ -144,7 +145,7 @@ class Pool:
         would = [
             (slot, peer)
             for slot, peer in peers
-            if peer.open and peer.queued < queued_most and peer.info.worker_id != self._without
+            if peer.has_room(queued_most) and peer.info.worker_id != self._without
         ]
         return [one for one in would if not one[1].shunned] or would
 

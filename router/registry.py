@@ -1,191 +1,25 @@
-"""The workers that this router is connected to, and what it knows of each.
+"""The workers that this router is connected to.
 
 Follows the cluster's view: opens a link to each worker of its own configuration, closes links to
-workers that left. Keeps, per worker, the last reported load, what was sent since, and which leg
-belongs to which request. Decides nothing about requests.
+workers that left. Decides nothing about requests.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
-from baton.ids import RequestId, WorkerId
-from baton.messages import ClusterView, Dispatch, Member, Role, WorkerInfo, WorkerLoad, WorkerState
-from baton.wire import worker_pb2 as pb
-from router.life import FlowState, OpenLeg, Phase
-from router.policy.types import PolicyRules, PolicyView, WorkerView
-from router.wire import LinkPort, load_of, sane
+from baton.ids import WorkerId
+from baton.messages import ClusterView, Dispatch, Member, Role, WorkerInfo, WorkerState
+from router.life import FlowState, Phase
+from router.peer import Peer
+from router.policy.types import PolicyRules, PolicyView
+from router.wire import LinkPort
 
 _log = logging.getLogger(__name__)
 _COMING = (WorkerState.STARTING, WorkerState.WARMING)
-_LOAD = tuple(one.name for one in fields(WorkerLoad))
 _LINKED = (WorkerState.READY, WorkerState.DRAINING)
-
-
-@dataclass(slots=True)
-class Sent:
-    """What went to a worker in some stretch of time."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    work_s: float = 0.0
-    """What computing the prompts there is expected to take."""
-
-
-@dataclass(slots=True)
-class Peer:
-    """One linked worker.
-
-    `answering` maps the legs whose tokens are for clients to their requests; the same dict serves
-    for every frame. `promised` are requests whose decode leg will come once prefill is done, with
-    their prompt tokens: no report of the worker can hold them.
-    """
-
-    info: WorkerInfo
-    link: LinkPort
-    draining: bool = False
-    transfer: pb.Transfer | None = None
-    """Its last report of KV transfers. Totals outlive a lost link."""
-    heard_at: float | None = None
-    """When its last frame came; None while the link is down."""
-    answering: dict[str, RequestId] = field(default_factory=dict)
-    prefilling: dict[str, RequestId] = field(default_factory=dict)
-    promised: dict[RequestId, int] = field(default_factory=dict)
-    shunned: bool = False
-    """Whether it is silent, or has been lost too often lately: it gets nothing new."""
-    stepped_s: float = 0.0
-    """What its engine's steps have taken since it started, as last heard; outlives a lost link."""
-    _report: pb.Load = field(default_factory=pb.Load)
-    _read: tuple[pb.Load | None, WorkerLoad] = None, WorkerLoad()
-    """A report that somebody has asked for, and what it said."""
-    _sent: Sent = field(default_factory=Sent)
-    _sent_before: Sent = field(default_factory=Sent)
-
-    @property
-    def up(self) -> bool:
-        """Whether its link is up."""
-        return self.heard_at is not None
-
-    @property
-    def load(self) -> WorkerLoad:
-        """As last reported, nothing while the link is down; any thread may ask."""
-        # Frames come far more often than anybody asks.
-        report, (read, load) = self._report, self._read
-        if read is not report:
-            load = load_of(report)
-            self._read = report, load
-        return load
-
-    def heard(self, now: float, report: pb.Load | None) -> None:
-        """A frame came. It may have left the worker before our last messages reached it.
-
-        So what was sent counts on top of the report until the second frame after it.
-        """
-        self.heard_at = now
-        if report is not None:
-            self._report, self.stepped_s = report, sane(report.steps_s)
-        self._sent_before, self._sent = self._sent, Sent()
-
-    def took(self, leg: OpenLeg, prompt_tokens: int, work_s: float = 0.0) -> None:
-        """A leg was sent to it; `work_s` for a prompt that is computed there."""
-        legs = self.answering if leg.answers else self.prefilling
-        legs[str(leg.leg_id)] = leg.leg_id.request
-        self._sent.requests += 1
-        self._sent.prompt_tokens += prompt_tokens
-        self._sent.work_s += work_s
-
-    def forget(self, leg: OpenLeg) -> None:
-        """A leg has ended there, or is of no interest any more."""
-        legs = self.answering if leg.answers else self.prefilling
-        legs.pop(str(leg.leg_id), None)
-
-    def requests(self) -> list[RequestId]:
-        """The requests that need this worker."""
-        found = (*self.answering.values(), *self.prefilling.values(), *self.promised)
-        return list(dict.fromkeys(found))
-
-    def down(self) -> None:
-        """The link is gone, and everything that was known through it."""
-        self.heard_at = None
-        self._report = pb.Load()
-        self._sent, self._sent_before = Sent(), Sent()
-
-    def row(self, now: float) -> dict[str, Any]:
-        """The worker for a status page, in what JSON can hold."""
-        return {
-            "worker_id": self.info.worker_id,
-            "role": self.info.role.value,
-            "incarnation": self.info.incarnation,
-            "address": self.info.address,
-            "up": self.up,
-            "draining": self.draining or self.load.draining,
-            "frame_age_s": None if self.heard_at is None else now - self.heard_at,
-            "answering_legs": len(self.answering),
-            "prefill_legs": len(self.prefilling),
-            "load": {name: getattr(self.load, name) for name in _LOAD},
-        }
-
-    @property
-    def open(self) -> bool:
-        """Whether it would take new requests, as far as is known."""
-        return self.up and not (self.draining or self.load.draining)
-
-    @property
-    def taking(self) -> bool:
-        """Whether it is to get new requests."""
-        return self.open and not self.shunned
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait there, or will in a moment."""
-        return (
-            self.load.waiting
-            + self._sent.requests
-            + self._sent_before.requests
-            + len(self.promised)
-        )
-
-    @property
-    def batch(self) -> int:
-        """Requests that run or wait there, or will in a moment."""
-        return self.load.running + self.queued
-
-    @property
-    def queued_prompt_tokens(self) -> int:
-        """Prompt tokens of requests that have produced nothing there, or will be in a moment."""
-        sent = self._sent.prompt_tokens + self._sent_before.prompt_tokens
-        return self.load.queued_prompt_tokens + sent + sum(self.promised.values())
-
-    @property
-    def kv_tokens(self) -> int:
-        """KV in use or promised. What waits for its KV has no blocks yet, or only in part."""
-        return round(self.load.kv_used * self.kv_tokens_max) + self.queued_prompt_tokens
-
-    @property
-    def kv_tokens_max(self) -> int:
-        """KV that it has room for."""
-        return self.info.kv_blocks * self.info.block_size_tokens
-
-    def queue_s(self, now: float) -> float:
-        """Seconds of prompts before a new one: as reported, less the time since, plus what was
-        sent since."""
-        since_s = 0.0 if self.heard_at is None else max(now - self.heard_at, 0.0)
-        reported_s = max(self.load.queue_s - since_s, 0.0)
-        return reported_s + self._sent.work_s + self._sent_before.work_s
-
-    def view(self) -> WorkerView:
-        """The worker as policies see it."""
-        sent = (self._sent, self._sent_before)
-        return WorkerView(
-            self.info.worker_id,
-            self.load,
-            sum(s.requests for s in sent) + len(self.promised),
-            sum(s.prompt_tokens for s in sent) + sum(self.promised.values()),
-            draining=self.draining,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,15 +77,19 @@ class Registry:
                 peer.forget(leg)
         for plan in (before.plan, after.plan):
             if plan is not None and (decode := self._peers.get(plan.decode)) is not None:
-                decode.promised.pop(after.request_id, None)
+                decode.promise(after.request_id, None)
         if after.plan is not None and after.phase is Phase.PREFILLING:
             waiting = self._peers.get(after.plan.decode)
             if waiting is not None:
-                waiting.promised[after.request_id] = prompt_tokens
+                waiting.promise(after.request_id, prompt_tokens)
 
     def clear(self) -> tuple[Peer, ...]:
         """Drops every worker. The caller closes them."""
         return self._drop_all_but({})
+
+    def has_room(self, role: Role, queued_most: int) -> bool:
+        """Whether a worker of this role would take a request where at most so many may wait."""
+        return any(p.info.role is role and p.has_room(queued_most) for p in self._peers.values())
 
     def policy_view(self, rules: PolicyRules) -> PolicyView:
         """The workers whose links are up, as policies see them."""

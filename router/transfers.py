@@ -23,7 +23,7 @@ from prometheus_client.samples import Sample
 
 from baton.ids import WorkerId
 from baton.wire import worker_pb2 as pb
-from router.registry import Peer
+from router.peer import Peer
 
 _WORKER = ("worker", "role")
 _REASONS_MAX = 32

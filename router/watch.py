@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from baton.ids import WorkerId
-from router.registry import Peer
+from router.peer import Peer
 
 _SUSPECT_SHARE = 0.5
 _LOOK_COUNTS_MAX_S = 0.1

@@ -9,8 +9,9 @@ from router.door import Door
 from router.gate import Gate
 from router.ledger import Ledger
 from router.life import FlowState
+from router.peer import Peer
 from router.planning import Planner
-from router.registry import Peer, Registry
+from router.registry import Registry
 from router.split import Split
 from router.transfers import transfer_row
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from router.registry import Peer
+from router.peer import Peer
 
 _LABELS = ("worker", "role")
 _GAUGES: dict[str, tuple[str, str, Callable[[Peer], float]]] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from baton.ids import WorkerId
 
@@ -48,8 +48,7 @@ class Costs(Protocol):
     def transfer_s(self, tokens: float) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeWorker:
+class DecodeWorker(NamedTuple):
     """One decode worker as the router knows it."""
 
     worker_id: WorkerId
@@ -64,8 +63,7 @@ class DecodeWorker:
     link: Link = Link.HOST
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeCandidate:
+class DecodeCandidate(NamedTuple):
     """One worker as it was weighed."""
 
     worker_id: WorkerId
