@@ -76,7 +76,7 @@ def scope_of(number: int) -> dict[str, Any]:
     }
 
 
-class _Link:
+class Link:
     """To one played worker: keeps the legs it was sent."""
 
     def __init__(self, info: WorkerInfo) -> None:
@@ -106,7 +106,7 @@ class Played:
 
     def __init__(self, chosen: Settings, workers: int) -> None:
         self.metrics = RouterMetrics()
-        self.links: dict[str, _Link] = {}
+        self.links: dict[str, Link] = {}
         self._clock = MonotonicClock()
         self._encoder = MsgpackEncoder()
         self._workers = workers
@@ -155,8 +155,8 @@ class Played:
             step = EngineCoreOutputs(outputs=outputs, timestamp=1.0)
             self.frame(name, outputs=[bytes(one) for one in self._encoder.encode(step)])
 
-    def _connect(self, info: WorkerInfo, _events: LinkEvents) -> _Link:
-        return self.links.setdefault(info.worker_id, _Link(info))
+    def _connect(self, info: WorkerInfo, _events: LinkEvents) -> Link:
+        return self.links.setdefault(info.worker_id, Link(info))
 
 
 def _info(role: Role, number: int, model: str) -> WorkerInfo:
@@ -215,7 +215,7 @@ def without_metrics(played: Played) -> None:
 # --- a router with a past -------------------------------------------------------------------------
 
 
-class _Deaf:
+class Deaf:
     """A front end of which nothing is wanted."""
 
     def deliver(self, _buffers: Sequence[bytes], _ids: dict[str, RequestId]) -> list[RequestId]:
@@ -233,7 +233,7 @@ class _Deaf:
 def busy_router() -> Played:
     """64 workers that report everything, and every counter with every label that it can have."""
     played = Played(settings(), WORKERS)
-    played.heart.attach(_Deaf())
+    played.heart.attach(Deaf())
     played.up()
     infos = [link.info for link in played.links.values()]
     decode = [info.transfer_agent for info in infos if info.role is Role.DECODE]
