@@ -50,16 +50,16 @@ class Stage:
 
     def came(self) -> None:
         """There is an answer more."""
-        if sum(len(router.left) for router in self.routers) >= self.play.streams:
+        if self.begun or sum(router.asked for router in self.routers) >= self.play.streams:
             self.begun = True
             for router in self.routers:
                 # The others' frames would be in somebody's way.
-                if router.left:
+                if router.asked:
                     router.wake()
 
     def ended(self) -> None:
         """There are some fewer."""
-        self.begun = self.begun and any(router.left for router in self.routers)
+        self.begun = self.begun and any(router.asked for router in self.routers)
 
 
 _DIRECT_TOKENS = 16
@@ -73,11 +73,9 @@ class _Direct(rpc_grpc.DirectServicer):
         self._stage = stage
         self._open: dict[bytes, tuple[_Router, str, int]] = {}
 
-    def begin(self, router: _Router, submit: pb.Submit, tokens: int) -> None:
-        """The leg has its first token."""
+    def expect(self, router: _Router, submit: pb.Submit, tokens: int) -> None:
+        """Somebody will come for this answer."""
         self._open[submit.direct.grant] = router, submit.leg_id, tokens
-        first = output_of(submit.leg_id, [WORDS[0]], tokens == 1)
-        router.tell(first, pb.Prefilled(leg_id=submit.leg_id))
 
     async def Stream(self, request: rpc.StreamRequest, context: Any) -> None:  # type: ignore[override] # noqa: N802
         router, leg_id, tokens = self._open.pop(request.grant)
@@ -94,6 +92,7 @@ class _Direct(rpc_grpc.DirectServicer):
         if tokens > 1:
             rest = (list(WORDS) * tokens)[: tokens - 1]
             router.tell(output_of(leg_id, rest, True))
+            router.wake()
 
 
 class _Router:
@@ -106,9 +105,16 @@ class _Router:
         self._outputs: list[list[Any]] = []
         """Both of answers that go past it."""
         self.left: dict[str, int] = {}
+        self._opening: dict[str, bool] = {}
+        """Answers that go past it and have not begun, and whether their first token is the last."""
         self._steps: list[list[bytes]] = []
         self._came = asyncio.Event()
         self._number = 0
+
+    @property
+    def asked(self) -> int:
+        """Its answers that steps are for."""
+        return len(self.left) + len(self._opening)
 
     def hear(self, message: pb.RouterMessage) -> None:
         """A leg more, or some fewer."""
@@ -117,14 +123,15 @@ class _Router:
             request = msgspec.msgpack.decode(message.submit.request[0])
             tokens = request[PARAMS]["max_tokens"]
             if message.submit.HasField("direct"):
-                self._direct.begin(self, message.submit, tokens)
+                self._direct.expect(self, message.submit, tokens)
+                self._opening[message.submit.leg_id] = tokens == 1
             else:
                 self.left[message.submit.leg_id] = tokens
-                self._stage.came()
-            self.wake()
+            self._stage.came()
         elif kind == "abort":
             for leg_id in message.abort.leg_ids:
                 self.left.pop(leg_id, None)
+                self._opening.pop(leg_id, None)
             self._stage.ended()
         self._steps.clear()
 
@@ -132,7 +139,12 @@ class _Router:
         """An answer that goes past it has begun, or is whole."""
         self._outputs.append(output)
         self._prefilled += prefilled
-        self.wake()
+
+    def _open(self) -> None:
+        for leg_id, last in self._opening.items():
+            self.tell(output_of(leg_id, [WORDS[0]], last), pb.Prefilled(leg_id=leg_id))
+        self._opening.clear()
+        self._stage.ended()
 
     def wake(self) -> None:
         """There may be something to say."""
@@ -143,12 +155,14 @@ class _Router:
         while True:
             # First: what comes while a frame is written is not to be missed.
             self._came.clear()
-            if self._outputs:
-                outputs, self._outputs = self._outputs, []
-                prefilled, self._prefilled = self._prefilled, []
-                yield self._frame(step_of(outputs), prefilled)
             steps = self._stage.begun and bool(self.left)
-            yield self._frame(self._step() if steps else [])
+            if self._stage.begun and self._opening:
+                self._open()
+            if outputs := self._outputs:
+                prefilled, self._prefilled, self._outputs = self._prefilled, [], []
+                yield self._frame(step_of(outputs), prefilled)
+            if steps or not outputs:
+                yield self._frame(self._step() if steps else [])
             if steps:
                 await asyncio.sleep(self._stage.play.pace_s)
                 continue
