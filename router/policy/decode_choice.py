@@ -63,7 +63,8 @@ class DecodeWorker(NamedTuple):
     link: Link = Link.HOST
 
 
-class DecodeCandidate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DecodeCandidate:
     """One worker as it was weighed."""
 
     worker_id: WorkerId
