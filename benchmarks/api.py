@@ -82,6 +82,8 @@ class Way:
 
     target: Callable[..., None] = staticmethod(nodes.route)
     """What runs as a router."""
+    carries = True
+    """Whether every token passes a router."""
 
     def __init__(self, name: str, longer: int = 1, routers: int = 1, **router: Any) -> None:
         self.name = name
@@ -125,6 +127,7 @@ class AloneWay(RustWay):
     """The same without router and worker."""
 
     target = staticmethod(work_alone)
+    carries = False
 
 
 class GrpcWay(Way):
@@ -133,11 +136,16 @@ class GrpcWay(Way):
     What a direct answer costs the router is per answer, not per token.
     """
 
+    def __init__(self, name: str, *, direct: bool = False, longer: int = 1) -> None:
+        # As plain HTTP's, whose routers it shares.
+        setting = {"direct": True} if direct else {}
+        super().__init__(name, longer, front="in-process", **setting)
+        self.carries = not direct
+
     async def connect(self, site: Site) -> Any:
         """One connection carries all streams."""
         with await asyncio.to_thread(urlopen, f"{site.url}/status", timeout=10) as answer:
-            direct = self.router.get("direct", False)
-            return GrpcStreams(json.load(answer)["grpc"], direct=direct)
+            return GrpcStreams(json.load(answer)["grpc"], direct=not self.carries)
 
 
 def ways(size: Size) -> list[Way]:
@@ -146,8 +154,8 @@ def ways(size: Size) -> list[Way]:
         RustWay("rust_path"),
         AloneWay("rust_alone"),
         Way("http", front="in-process"),
-        GrpcWay("grpc", front="in-process"),
-        GrpcWay("direct", longer=3, front="in-process", direct=True),
+        GrpcWay("grpc"),
+        GrpcWay("direct", longer=3, direct=True),
         *(Way(f"{_NAMES[n]}_processes", routers=n, front="in-process") for n in size.routers),
     ]
 
@@ -259,7 +267,9 @@ def result(served: list[Served], worker_ms: float, size: Size) -> dict[str, floa
         for width, seen in one.by_width.items():
             figures[f"{name}_{width}_streams_cpu_us_per_token"] = median(cost for cost, _ in seen)
             figures[f"{name}_{width}_streams_tokens_per_s"] = median(rate for _, rate in seen)
-    figures["tokens_per_s_per_router"] = max(median(one.tokens_per_s) for one in served)
+    figures["tokens_per_s_per_router"] = max(
+        median(one.tokens_per_s) / one.way.routers for one in served if one.way.carries
+    )
     several = ((f"{_NAMES[n]}_process", f"{_NAMES[n]}_processes") for n in size.routers)
     for name, way in (("grpc", "grpc"), ("direct", "direct"), *several):
         for pace in ("", "_paced"):
