@@ -20,7 +20,6 @@ rest. Without --quick there are four routers at a port, too, one stream and
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -39,6 +38,7 @@ from benchmarks import front, nodes
 from benchmarks.api_client import BareWorker, GrpcStreams, OpenAiStreams, Players, Times
 from benchmarks.api_worker import work, work_alone
 from benchmarks.cpu_time import cpu_s
+from benchmarks.outputs import command, tell
 from deploy.model import DEMO_NAME, resolved
 from deploy.port import hold, hold_grpc, on_port
 
@@ -315,10 +315,7 @@ def _site(routers: list[nodes.Child], view: ClusterView) -> Site:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
+    args = command(__doc__, "a short run: under a minute").parse_args(argv)
     started = time.monotonic()
     size = QUICK if args.quick else FULL
     with running(ways(size)) as (players, address, sites):
@@ -327,10 +324,7 @@ def main(argv: list[str] | None = None) -> int:
     figures: dict[str, Any] = result(served, worker_ms, size)
     if size.beside_vllm:
         figures["beside_vllm"] = front.compared(front.QUICK)
-    line = json.dumps(figures)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(figures, args.json)
     return 0
 
 

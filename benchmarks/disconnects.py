@@ -10,15 +10,13 @@ object; the exit status is 0 only if all were free within the time.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-from pathlib import Path
 
 from benchmarks import forked
 from benchmarks.disconnects_plan import FULL, QUICK, Result, Size
 from benchmarks.engines import run_folder
 from benchmarks.faults_result import say, seconds
+from benchmarks.outputs import command, tell
 
 
 def run(size: Size, seed: int) -> Result:
@@ -38,16 +36,12 @@ def run(size: Size, seed: int) -> Result:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="as many as fit into 20 seconds")
+    parser = command(__doc__, "as many as fit into 20 seconds")
     parser.add_argument("--seed", type=int, default=1, help="who leaves when")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
     result = forked.call(run, QUICK if args.quick else FULL, args.seed)
     line = result.line(seconds())
-    if args.json is not None:
-        args.json.write_text(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    tell(line, args.json)
     return 0 if line["ok"] else 1
 
 

@@ -10,11 +10,8 @@ object; the exit status is 0 only if nothing happened that must not.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from baton.settings import extend_process_environ
 from benchmarks import forked
@@ -22,6 +19,7 @@ from benchmarks.engines import run_folder
 from benchmarks.faults_cells import QUICK, SERVED, Cell, Part, feasible
 from benchmarks.faults_result import Result, is_good, seconds
 from benchmarks.faults_served import served_cells
+from benchmarks.outputs import command, tell
 
 
 def run(quick: bool, cells: Sequence[Cell]) -> Result:
@@ -36,9 +34,7 @@ def run(quick: bool, cells: Sequence[Cell]) -> Result:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a spread of cells, under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    parser = command(__doc__, "a spread of cells, under a minute")
     parser.add_argument(
         "--parts", nargs="+", type=Part, default=list(Part), help="hit these only: %(default)s"
     )
@@ -53,9 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.quick:
         served_cells(feasible(parts & SERVED), result)
     line = result.line(seconds())
-    if args.json is not None:
-        args.json.write_text(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    tell(line, args.json)
     return 0 if is_good(line) else 1
 
 

@@ -8,7 +8,6 @@ router process (of vLLM's API server process) per streamed token. The last line 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -21,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 
@@ -29,6 +27,7 @@ from baton.settings import Settings
 from benchmarks import nodes
 from benchmarks.cpu_time import cpu_s
 from benchmarks.load import stream, together
+from benchmarks.outputs import command, tell
 from deploy.model import DEMO_NAME
 
 STREAMS = 32
@@ -194,15 +193,8 @@ def compared(size: Size) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
-    figures = compared(QUICK if args.quick else FULL)
-    line = json.dumps(figures)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    args = command(__doc__, "a short run: under a minute").parse_args(argv)
+    tell(compared(QUICK if args.quick else FULL), args.json)
     return 0
 
 

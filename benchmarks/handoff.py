@@ -22,41 +22,35 @@ object.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import forked, link
+from benchmarks.outputs import command, tell
 
 _MODULE = "benchmarks.handoff"
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command(__doc__)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="a short run: about 40 seconds")
     kind.add_argument("--gpu", action="store_true", help="two engines on one GPU, 8B shape")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
-    line = _on_gpu() if args.gpu else _on_cpu(argv, quick=args.quick)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(_on_gpu() if args.gpu else _on_cpu(argv, quick=args.quick), args.json)
     return 0
 
 
-def _on_gpu() -> str:
+def _on_gpu() -> dict[str, Any]:
     from benchmarks import handoff_gpu
 
-    return json.dumps(handoff_gpu.run())
+    return handoff_gpu.run()
 
 
-def _on_cpu(argv: Sequence[str], *, quick: bool) -> str:
+def _on_cpu(argv: Sequence[str], *, quick: bool) -> dict[str, Any]:
     _on_own_link(argv)
-    return json.dumps(forked.call(_run, quick))
+    return forked.call(_run, quick)
 
 
 def _run(quick: bool) -> dict[str, Any]:

@@ -11,7 +11,6 @@ The last line is one JSON object; the exit status is 0 only if `ok` is true. Nee
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -31,6 +30,7 @@ from benchmarks.hosts_net import hosts, inside, run_inside, why_not
 from benchmarks.hosts_result import Cut, Figures, Plan, plan_of
 from benchmarks.leftovers import mark
 from benchmarks.oracle import Answer
+from benchmarks.outputs import command, tell
 from benchmarks.reference import Question, answers
 from deploy.model import DEMO_MODEL, DEMO_NAME
 
@@ -181,21 +181,18 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command(__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="two hosts, two cuts")
     size.add_argument("--short", action="store_true", help="two hosts, one short cut")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
     if inside():
-        print(json.dumps(measure(plan_of(quick=args.quick, short=args.short))))
+        tell(measure(plan_of(quick=args.quick, short=args.short)))
         return 0
     if (missing := why_not()) is not None:
         parser.exit(2, f"no hosts can be made here: {missing}\n")
     line = _outside(["--quick"] * args.quick + ["--short"] * args.short)
-    print(text := json.dumps(line))
-    if args.json is not None:
-        args.json.write_text(text + "\n")
+    tell(line, args.json)
     return 0 if line["ok"] else 1
 
 

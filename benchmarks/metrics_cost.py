@@ -13,14 +13,12 @@ sockets nor gRPC are in it: the real part is smaller. The last line is one JSON 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -38,6 +36,7 @@ from benchmarks.metrics_world import (
     tenants,
     without_metrics,
 )
+from benchmarks.outputs import command, tell
 from deploy.model import model_path
 from router.exchange import ARRIVED_KEY
 from router.exposition import rendered
@@ -236,18 +235,12 @@ def _typical(rounds: Sequence[_Parts]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    chosen = parser.parse_args(argv)
+    chosen = command(__doc__, "a short run: under a minute").parse_args(argv)
     size = QUICK if chosen.quick else FULL
     figures = scraped(size) | asyncio.run(per_token(size))
     # A scrape stops the router's loop as well: its part of a core.
     figures["scrape_cpu_share"] = round(figures["metrics_cpu_ms_p50"] / SCRAPE_EVERY_S / 1e3, 5)
-    line = json.dumps(figures)
-    if chosen.json is not None:
-        chosen.json.write_text(line + "\n")
-    print(line)
+    tell(figures, chosen.json)
     return 0
 
 

@@ -15,14 +15,11 @@ tenth). The last line is one JSON object; the exit status is 0 only if nothing i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import multiprocessing.resource_tracker
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -30,6 +27,7 @@ import uvloop
 from baton.settings import Settings, extend_process_environ
 from benchmarks import leftovers, overload_nodes, overload_result, stolen
 from benchmarks.faults_result import say, seconds
+from benchmarks.outputs import command, tell
 from benchmarks.overload_load import Load
 from benchmarks.overload_plan import Phase, Times, capacity_per_s, rates, times_for
 
@@ -109,9 +107,7 @@ def run(size: Size, times: Times) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run: under 50 seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    parser = command(__doc__, "a short run: under 50 seconds")
     told = "requests/s that prefill can compute, by default %(default)g"
     parser.add_argument("--capacity", type=float, default=CAPACITY, metavar="N", help=told)
     args = parser.parse_args(argv)
@@ -122,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = run(QUICK if args.quick else FULL, times_for(args.capacity))
     result |= {"left": mark.left(), "quick": args.quick}
     result |= {"missed": overload_result.missed(result), "seconds": round(seconds(), 1)}
-    line = json.dumps(result)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(result, args.json)
     return 1 if result["missed"] else 0
 
 

@@ -19,11 +19,9 @@ percentile.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import multiprocessing.resource_tracker
 import os
 import statistics
@@ -37,6 +35,7 @@ import aiohttp
 from baton.settings import extend_process_environ
 from benchmarks import leftovers, nodes
 from benchmarks.faults_result import say, seconds
+from benchmarks.outputs import command, tell
 from benchmarks.plan_model import SPLITS, Machine, Seen, made, predicted
 from benchmarks.plan_world import World, settings
 from deploy.planning import report
@@ -216,11 +215,7 @@ def run(shape: Shape) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="under 50 s once the engines are measured"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    parser = command(__doc__, "under 50 s once the engines are measured")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="compare clusters for it")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="of the engines to compare")
     args = parser.parse_args(argv)
@@ -233,10 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace and args.profile:
         result |= compared(args.trace, args.profile)
     result |= {"seconds": round(seconds(), 1)}
-    line = json.dumps(result)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(result, args.json)
     close = max(result["ttft_p90_err"], result["tpot_p90_err"]) <= WITHIN
     return 0 if close and result["ranking_ok"] and not result["left"] else 1
 

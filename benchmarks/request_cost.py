@@ -12,20 +12,18 @@ what each worker more adds to it. The last line is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import random
 import time
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from statistics import median
 
 from baton.ids import RequestId
 from baton.settings import Settings
 from baton.wire import worker_pb2 as pb
 from benchmarks.metrics_world import Deaf, Played
+from benchmarks.outputs import command, tell
 from deploy.model import resolved
 from router.caller import ANYBODY
 from router.ports import EngineRequest
@@ -94,14 +92,8 @@ def measured(requests: int) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a short run: some seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
-    line = json.dumps(measured(QUICK_REQUESTS if args.quick else REQUESTS))
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    args = command(__doc__, "a short run: some seconds").parse_args(argv)
+    tell(measured(QUICK_REQUESTS if args.quick else REQUESTS), args.json)
     return 0
 
 

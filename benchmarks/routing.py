@@ -16,14 +16,13 @@ last line, one JSON object; its attainments are those at 6 requests/s, `by_load`
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import routing_costs, routing_r1, routing_r2, routing_report, routing_sweeps
-from benchmarks.outputs import add_outputs, check_outputs
+from benchmarks.outputs import add_outputs, check_outputs, command, tell
 from benchmarks.routing_runs import Runs, seeds, trace_of
 from simulator.engine_model.profile import ProfileError
 from simulator.traces.request import TraceError
@@ -46,15 +45,12 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     result = _quick(chosen) if chosen.quick else _full(chosen)
-    line = json.dumps(result)
-    if chosen.json is not None:
-        chosen.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    tell(result, chosen.json)
     return 0
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command(__doc__, "a short run: under 50 seconds")
     parser.add_argument("--trace", type=Path, default=_TRACE, help="in the Mooncake format")
     parser.add_argument("--profile", type=Path, default=_PROFILE, help="of one engine, for R2")
     add_outputs(parser)

@@ -27,7 +27,7 @@ from typing import Any
 
 from baton.settings import ScalingSettings
 from benchmarks import scaling_report
-from benchmarks.outputs import add_outputs, check_outputs
+from benchmarks.outputs import add_outputs, check_outputs, command
 from benchmarks.routing_runs import Runs, seeds
 from benchmarks.scaling_laws import RIVALS
 from benchmarks.scaling_report import Point
@@ -211,7 +211,7 @@ def _show(points: Sequence[Point], chosen: argparse.Namespace) -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command(__doc__, "a short run: under 50 seconds")
     parser.add_argument("--trace", type=Path, default=TRACE, help="in Azure's format")
     add_outputs(parser)
     return parser.parse_args(argv)

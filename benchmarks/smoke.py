@@ -6,7 +6,6 @@ The last line is one JSON object; the exit status is 0 only if `ok` is true.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -17,6 +16,7 @@ import httpx
 
 from benchmarks.leftovers import mark
 from benchmarks.oracle import Answer, score
+from benchmarks.outputs import command, tell
 from benchmarks.reference import Question, answers
 from benchmarks.served import serving
 from deploy.model import DEMO_NAME
@@ -90,14 +90,9 @@ def _figures(
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
+    args = command(__doc__).parse_args(argv)
     figures = run()
-    line = json.dumps(figures)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(figures, args.json)
     return 0 if figures["ok"] else 1
 
 

@@ -9,15 +9,13 @@ line is one JSON object; the exit status is 0 only if nothing happened that must
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from baton.settings import extend_process_environ
 from benchmarks import forked
 from benchmarks.engines import run_folder
+from benchmarks.outputs import command, tell
 from benchmarks.soak_result import FULL, QUICK, Result, Size, is_good, say, seconds
 
 
@@ -33,12 +31,10 @@ def run(size: Size, seed: int) -> Result:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="150 requests, one transport")
+    parser = command(__doc__, "150 requests, one transport")
     parser.add_argument("--requests", type=int, metavar="N", help="about so many instead")
     parser.add_argument("--ucx-tls", metavar="NAME", help="this transport of UCX alone")
     parser.add_argument("--seed", type=int, default=1, help="what goes wrong when")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     args = parser.parse_args(argv)
     size = QUICK if args.quick else FULL
     if args.requests is not None:
@@ -51,9 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     for story in result.stories:
         say(story)
     line = result.line(seconds())
-    if args.json is not None:
-        args.json.write_text(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    tell(line, args.json)
     return 0 if is_good(line) else 1
 
 

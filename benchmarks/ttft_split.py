@@ -12,11 +12,9 @@ is 0 only if 99 of 100 undisturbed requests are within 2 ms or 2 %, and nothing 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import multiprocessing.resource_tracker
 import os
 import re
@@ -33,6 +31,7 @@ from baton.percentile import percentile
 from baton.settings import Settings, extend_process_environ
 from benchmarks import leftovers, nodes, stolen
 from benchmarks.faults_result import say, seconds
+from benchmarks.outputs import command, tell
 from benchmarks.stolen import Stolen
 from benchmarks.ttft_split_client import Client, Seen
 from router.split import Part
@@ -176,20 +175,14 @@ def _connector_exposed_ms(url: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run: under 50 seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
-    args = parser.parse_args(argv)
+    args = command(__doc__, "a short run: under 50 seconds").parse_args(argv)
     # Python's helper process ends with this one; it is not to carry the mark.
     multiprocessing.resource_tracker.ensure_running()
     mark = leftovers.mark()
     extend_process_environ(mark.environment)
     result = run(QUICK_S if args.quick else FULL_S)
     result |= {"left": mark.left(), "quick": args.quick, "seconds": round(seconds(), 1)}
-    line = json.dumps(result)
-    if args.json is not None:
-        args.json.write_text(line + "\n")
-    print(line)
+    tell(result, args.json)
     return 0 if result["undisturbed"]["within"] >= ENOUGH and not result["left"] else 1
 
 
