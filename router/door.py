@@ -56,6 +56,7 @@ class Door:
     def check_ready(self) -> None:
         """Raises BatonError while no request at all could be served. Counts nothing."""
         self._check_open()
+        # Every request asks, and most often the first worker has room; why none has is seldom told.
         if self._registry.has_room(Role.DECODE, self._rules.max_queued_decode_requests):
             return
         refusal = least_loaded.refusal(self._registry.policy_view(self._rules))

@@ -185,10 +185,7 @@ class Peer:
 
     def has_room(self, queued_most: int) -> bool:
         """Whether it would take a new request where at most so many may wait."""
-        if self.heard_at is None or self.draining:
-            return False
-        found = self.standing
-        return not found.draining and found.queued < queued_most
+        return self.open and self.standing.queued < queued_most
 
     @property
     def kv_tokens_max(self) -> int:
